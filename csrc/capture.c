@@ -1,0 +1,246 @@
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "capture_rt.h"
+#include "stagebox.h"
+#include "stream.h"
+
+/* 2.7 s at 48 kHz: a reader asleep for a second loses nothing, whatever the quantum. */
+#define RING_FRAMES (1U << 17)
+
+struct sbx_capture {
+    struct sbx_stream stream;
+    struct sbx_capture_rt rt;
+    pthread_mutex_t reader; /* makes one consumer of the ring out of many readers */
+};
+
+/* The alarm. While the ring is empty it is set one frame ahead and the eventfd is not readable;
+ * while frames wait, and for ever once the stream has ended, the eventfd is readable. */
+
+static void wake(struct sbx_capture *capture)
+{
+    const uint64_t one = 1;
+    const ssize_t written = write(capture->rt.wake_fd, &one, sizeof(one));
+
+    (void)written; /* fails only when it is readable already */
+}
+
+static void wake_owner(void *owner)
+{
+    wake(owner);
+}
+
+static bool is_over(const struct sbx_capture *capture)
+{
+    return !sbx_stream_alive(&capture->stream);
+}
+
+/* Have the eventfd say when `min_frames` are there, with the reader locked. */
+static void arm(struct sbx_capture *capture, uint32_t min_frames)
+{
+    struct sbx_capture_rt *rt = &capture->rt;
+    const uint64_t position = atomic_load(&rt->ring.read_position) + min_frames;
+    uint64_t count;
+
+    if (sbx_ring_depth(&rt->ring) < min_frames && !is_over(capture)) {
+        const ssize_t emptied = read(rt->wake_fd, &count, sizeof(count));
+        (void)emptied; /* fails only when it was empty */
+        atomic_store_explicit(&rt->alarm, position, memory_order_seq_cst);
+    }
+    /* Looked at only after the alarm is set: what came between is not missed. */
+    if (atomic_load_explicit(&rt->ring.write_position, memory_order_seq_cst) >= position ||
+        is_over(capture))
+        wake(capture);
+}
+
+static bool is_armed(struct sbx_capture *capture, uint32_t min_frames)
+{
+    return atomic_load_explicit(&capture->rt.alarm, memory_order_relaxed) ==
+           atomic_load_explicit(&capture->rt.ring.read_position, memory_order_relaxed) + min_frames;
+}
+
+/* --- opening and closing ----------------------------------------------------------------- */
+
+static struct pw_properties *describe(const char *target, uint32_t quantum_frames)
+{
+    struct pw_properties *props = pw_properties_new(
+        PW_KEY_MEDIA_TYPE, "Audio", PW_KEY_MEDIA_CATEGORY, "Capture", PW_KEY_NODE_NAME,
+        "stagebox-capture", PW_KEY_NODE_DESCRIPTION, "Stagebox Capture",
+        /* a sink's monitor, never a source */
+        PW_KEY_STREAM_CAPTURE_SINK, "true",
+        /* positions a narrower sink lacks stay silent instead of being made up */
+        "channelmix.upmix", "false",
+        /* a volume, mute or target remembered from another run must not change what we hear */
+        "state.restore-props", "false", "state.restore-target", "false", NULL);
+
+    if (props == NULL)
+        return NULL;
+    pw_properties_setf(props, PW_KEY_NODE_LATENCY, "%u/%u", quantum_frames, SBX_RATE_HZ);
+    if (target != NULL)
+        pw_properties_set(props, PW_KEY_TARGET_OBJECT, target);
+    return props;
+}
+
+static int open_stream(struct sbx_capture *capture, sbx_connection *connection, uint32_t channels,
+                       struct pw_properties *props)
+{
+    static const struct pw_stream_events rt_events = {
+        PW_VERSION_STREAM_EVENTS,
+        .process = sbx_capture_process,
+    };
+    const struct sbx_stream_setup setup = {
+        .direction = PW_DIRECTION_INPUT,
+        .flags = PW_STREAM_FLAG_AUTOCONNECT,
+        .channels = channels,
+        .rt_events = &rt_events,
+        .rt_data = &capture->rt,
+        .on_gone = wake_owner,
+        .owner = capture,
+    };
+    const int result = sbx_stream_init(&capture->stream, connection, props, &setup);
+
+    if (result < 0)
+        return result;
+    capture->rt.stream = capture->stream.pw;
+    return sbx_stream_connect(&capture->stream, &setup);
+}
+
+sbx_capture *sbx_capture_open(sbx_connection *connection, uint32_t channels, const char *target,
+                              uint32_t quantum_frames, int *error)
+{
+    struct sbx_capture *capture = aligned_alloc(_Alignof(struct sbx_capture), sizeof(*capture));
+    struct pw_properties *props = describe(target, quantum_frames);
+
+    *error = -ENOMEM;
+    if (capture == NULL || props == NULL)
+        goto fail_alloc;
+    *capture = (struct sbx_capture){0};
+    atomic_init(&capture->rt.alarm, 1);
+    if (sbx_ring_init(&capture->rt.ring, channels, RING_FRAMES) < 0)
+        goto fail_alloc;
+    capture->rt.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (capture->rt.wake_fd < 0) {
+        *error = -errno;
+        goto fail_fd;
+    }
+    pthread_mutex_init(&capture->reader, NULL);
+    *error = open_stream(capture, connection, channels, props);
+    if (*error < 0) {
+        sbx_capture_free(capture);
+        return NULL;
+    }
+    return capture;
+
+fail_fd:
+    sbx_ring_clear(&capture->rt.ring);
+fail_alloc:
+    pw_properties_free(props);
+    free(capture);
+    return NULL;
+}
+
+int sbx_capture_wait_open(sbx_capture *capture, int timeout_ms)
+{
+    return sbx_stream_wait_open(&capture->stream, timeout_ms);
+}
+
+void sbx_capture_close(sbx_capture *capture)
+{
+    sbx_stream_close(&capture->stream);
+    wake(capture);
+}
+
+void sbx_capture_free(sbx_capture *capture)
+{
+    sbx_stream_clear(&capture->stream);
+    close(capture->rt.wake_fd);
+    sbx_ring_clear(&capture->rt.ring);
+    pthread_mutex_destroy(&capture->reader);
+    free(capture);
+}
+
+/* --- reading ----------------------------------------------------------------------------- */
+
+static bool is_closed(const struct sbx_capture *capture)
+{
+    return atomic_load(&capture->stream.state) == SBX_SHUT;
+}
+
+int64_t sbx_capture_wait(sbx_capture *capture, uint32_t min_frames, int timeout_ms)
+{
+    struct pollfd woken = {.fd = capture->rt.wake_fd, .events = POLLIN};
+
+    if (sbx_ring_depth(&capture->rt.ring) < min_frames && !is_over(capture)) {
+        pthread_mutex_lock(&capture->reader);
+        if (!is_armed(capture, min_frames)) /* a read has done it for one frame */
+            arm(capture, min_frames);
+        pthread_mutex_unlock(&capture->reader);
+        poll(&woken, 1, timeout_ms); /* a signal or a time-out: the caller sees the depth */
+    }
+    const int64_t depth = sbx_ring_depth(&capture->rt.ring);
+    if (is_closed(capture))
+        return SBX_CLOSED;
+    return depth == 0 && is_over(capture) ? SBX_DEAD : depth;
+}
+
+bool sbx_capture_alive(const sbx_capture *capture)
+{
+    return !is_over(capture);
+}
+
+uint32_t sbx_capture_read(sbx_capture *capture, float *frames, uint32_t max_frames,
+                          struct sbx_block *block)
+{
+    struct sbx_ring *ring = &capture->rt.ring;
+
+    pthread_mutex_lock(&capture->reader);
+    uint32_t count = SPA_MIN(sbx_ring_depth(ring), max_frames);
+    if (count > 0 && block != NULL) {
+        const struct sbx_mark front = sbx_ring_front(ring);
+        *block = (struct sbx_block){front.time_ns, front.lost_frames};
+        count = sbx_ring_contiguous(ring, count);
+    }
+    if (count > 0)
+        sbx_ring_read(ring, frames, count);
+    arm(capture, 1);
+    pthread_mutex_unlock(&capture->reader);
+    return count;
+}
+
+void sbx_capture_drain(sbx_capture *capture)
+{
+    pthread_mutex_lock(&capture->reader);
+    sbx_ring_skip(&capture->rt.ring, sbx_ring_depth(&capture->rt.ring));
+    arm(capture, 1);
+    pthread_mutex_unlock(&capture->reader);
+}
+
+int sbx_capture_fd(const sbx_capture *capture)
+{
+    return capture->rt.wake_fd;
+}
+
+void sbx_capture_get_stats(sbx_capture *capture, struct sbx_capture_stats *stats)
+{
+    struct sbx_capture_rt *rt = &capture->rt;
+
+    *stats = (struct sbx_capture_stats){
+        .frames = sbx_counter_get(&rt->frames),
+        .lost = sbx_counter_get(&rt->lost),
+        .cycles = sbx_counter_get(&rt->cycles),
+        .quantum = atomic_load_explicit(&rt->quantum, memory_order_relaxed),
+        .depth = sbx_ring_depth(&rt->ring),
+        .rate_hz = atomic_load_explicit(&capture->stream.rate_hz, memory_order_relaxed),
+        .graph_rate_hz = atomic_load_explicit(&rt->graph_rate_hz, memory_order_relaxed),
+        .state = atomic_load(&capture->stream.state),
+    };
+}
+
+void sbx_capture_error(sbx_capture *capture, char *text, size_t size)
+{
+    sbx_stream_error(&capture->stream, text, size);
+}

@@ -1,0 +1,345 @@
+#include "connection.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "ring.h"
+
+struct sink {
+    struct spa_list link;
+    uint32_t id;
+    char name[];
+};
+
+struct sbx_connection {
+    struct pw_thread_loop *loop;
+    struct pw_context *context;
+    struct pw_core *core;
+    struct pw_registry *registry;
+    struct spa_hook core_listener;
+    struct spa_hook registry_listener;
+    atomic_uint users; /* the owner and every stream */
+    atomic_bool alive;
+
+    /* with the loop locked */
+    struct spa_list sinks;
+    bool answered; /* last_answer is set */
+    int last_answer;
+    char error[SBX_ERROR_SIZE];
+};
+
+/* --- the loop thread's side ------------------------------------------------------------ */
+
+static void on_core_done(void *data, uint32_t id, int sequence)
+{
+    struct sbx_connection *connection = data;
+
+    if (id != PW_ID_CORE)
+        return;
+    connection->answered = true;
+    connection->last_answer = sequence;
+    pw_thread_loop_signal(connection->loop, false);
+}
+
+static void on_core_error(void *data, uint32_t id, int sequence, int result, const char *message)
+{
+    struct sbx_connection *connection = data;
+
+    (void)sequence;
+    /* Errors of one object reach its own listener; -EPIPE on the core is the socket's end. */
+    if (id != PW_ID_CORE || result != -EPIPE)
+        return;
+    if (atomic_exchange(&connection->alive, false))
+        snprintf(connection->error, sizeof(connection->error), "%s", message);
+    pw_thread_loop_signal(connection->loop, false);
+}
+
+static const struct pw_core_events core_events = {
+    PW_VERSION_CORE_EVENTS,
+    .done = on_core_done,
+    .error = on_core_error,
+};
+
+static void on_global(void *data, uint32_t id, uint32_t permissions, const char *type,
+                      uint32_t version, const struct spa_dict *props)
+{
+    struct sbx_connection *connection = data;
+    const char *class = props ? spa_dict_lookup(props, PW_KEY_MEDIA_CLASS) : NULL;
+    const char *name = props ? spa_dict_lookup(props, PW_KEY_NODE_NAME) : NULL;
+
+    (void)permissions;
+    (void)version;
+    /* "Audio/Sink", and its kinds such as "Audio/Sink/Virtual" */
+    if (strcmp(type, PW_TYPE_INTERFACE_Node) != 0 || class == NULL || name == NULL ||
+        strncmp(class, "Audio/Sink", strlen("Audio/Sink")) != 0)
+        return;
+    const size_t size = strlen(name) + 1;
+    struct sink *sink = malloc(sizeof(*sink) + size);
+    if (sink == NULL)
+        return;
+    sink->id = id;
+    memcpy(sink->name, name, size);
+    spa_list_append(&connection->sinks, &sink->link);
+}
+
+static void forget_sink(struct sink *sink)
+{
+    spa_list_remove(&sink->link);
+    free(sink);
+}
+
+static void on_global_remove(void *data, uint32_t id)
+{
+    struct sbx_connection *connection = data;
+    struct sink *sink;
+    struct sink *next;
+
+    spa_list_for_each_safe(sink, next, &connection->sinks, link)
+    {
+        if (sink->id == id)
+            forget_sink(sink);
+    }
+}
+
+static const struct pw_registry_events registry_events = {
+    PW_VERSION_REGISTRY_EVENTS,
+    .global = on_global,
+    .global_remove = on_global_remove,
+};
+
+/* --- opening ----------------------------------------------------------------------------- */
+
+static void initialise_pipewire(void)
+{
+    pw_init(NULL, NULL);
+}
+
+/* Thread: control. A connected socket, or a negative errno. */
+static int connect_socket(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    if (strlen(path) >= sizeof(address.sun_path))
+        return -ENAMETOOLONG;
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    /* Non-blocking: a stopped daemon with a full backlog answers EAGAIN at once. */
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+        const int error = -errno;
+        close(fd);
+        return error;
+    }
+    return fd;
+}
+
+/* Thread: control. The configuration that gives a client a real-time data thread: it had a file
+ * of its own until libpipewire 1.3; since then client.conf does so itself. */
+static struct pw_properties *context_properties(void)
+{
+    static const char realtime[] = "client-rt.conf";
+    struct pw_properties *found = pw_properties_new(NULL, NULL);
+    const bool exists = found != NULL && pw_conf_load_conf(NULL, realtime, found) >= 0;
+
+    pw_properties_free(found);
+    return exists ? pw_properties_new(PW_KEY_CONFIG_NAME, realtime, NULL)
+                  : pw_properties_new(NULL, NULL);
+}
+
+/* Thread: control, with the loop locked. Takes the socket, also when it fails. */
+static int connect_core(struct sbx_connection *connection, int fd)
+{
+    connection->core = pw_context_connect_fd(connection->context, fd, NULL, 0);
+    if (connection->core == NULL)
+        return -errno;
+    pw_core_add_listener(connection->core, &connection->core_listener, &core_events, connection);
+    connection->registry = pw_core_get_registry(connection->core, PW_VERSION_REGISTRY, 0);
+    if (connection->registry == NULL)
+        return -errno;
+    pw_registry_add_listener(connection->registry, &connection->registry_listener,
+                             &registry_events, connection);
+    return 0;
+}
+
+/* Thread: control. Takes the socket, also when it fails. */
+static int start(struct sbx_connection *connection, int fd)
+{
+    int result = -ENOMEM;
+
+    connection->loop = pw_thread_loop_new("stagebox", NULL);
+    if (connection->loop != NULL)
+        connection->context =
+            pw_context_new(pw_thread_loop_get_loop(connection->loop), context_properties(), 0);
+    if (connection->context == NULL) {
+        result = connection->loop == NULL ? -ENOMEM : -errno;
+        close(fd);
+        return result;
+    }
+    if ((result = pw_thread_loop_start(connection->loop)) < 0) {
+        close(fd);
+        return result;
+    }
+    pw_thread_loop_lock(connection->loop);
+    result = connect_core(connection, fd);
+    pw_thread_loop_unlock(connection->loop);
+    return result;
+}
+
+sbx_connection *sbx_connection_open(const char *socket_path, int *error)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    const int fd = connect_socket(socket_path);
+
+    if (fd < 0) {
+        *error = fd;
+        return NULL;
+    }
+    struct sbx_connection *connection = calloc(1, sizeof(*connection));
+    if (connection == NULL) {
+        close(fd);
+        *error = -ENOMEM;
+        return NULL;
+    }
+    atomic_init(&connection->users, 1);
+    atomic_init(&connection->alive, true);
+    spa_list_init(&connection->sinks);
+    pthread_once(&once, initialise_pipewire);
+    *error = start(connection, fd);
+    if (*error < 0) {
+        sbx_connection_release(connection);
+        return NULL;
+    }
+    return connection;
+}
+
+/* Thread: control, the last user's. */
+static void destroy(sbx_connection *connection)
+{
+    struct sink *sink;
+
+    if (connection->loop != NULL)
+        pw_thread_loop_stop(connection->loop);
+    if (connection->registry != NULL)
+        pw_proxy_destroy((struct pw_proxy *)connection->registry);
+    if (connection->core != NULL)
+        pw_core_disconnect(connection->core);
+    if (connection->context != NULL)
+        pw_context_destroy(connection->context);
+    if (connection->loop != NULL)
+        pw_thread_loop_destroy(connection->loop);
+    spa_list_consume(sink, &connection->sinks, link) forget_sink(sink);
+    free(connection);
+}
+
+void sbx_connection_use(sbx_connection *connection)
+{
+    atomic_fetch_add(&connection->users, 1);
+}
+
+void sbx_connection_release(sbx_connection *connection)
+{
+    if (atomic_fetch_sub(&connection->users, 1) == 1)
+        destroy(connection);
+}
+
+/* --- in use ------------------------------------------------------------------------------ */
+
+struct pw_thread_loop *sbx_connection_loop(sbx_connection *connection)
+{
+    return connection->loop;
+}
+
+struct pw_core *sbx_connection_core(sbx_connection *connection)
+{
+    return sbx_connection_alive(connection) ? connection->core : NULL;
+}
+
+void sbx_connection_wait_for(sbx_connection *connection, bool (*done)(const void *data),
+                             const void *data, int timeout_ms)
+{
+    struct timespec deadline;
+
+    pw_thread_loop_get_time(connection->loop, &deadline, timeout_ms * (SBX_NS_PER_SEC / 1000));
+    while (!done(data) && pw_thread_loop_timed_wait_full(connection->loop, &deadline) == 0)
+        ;
+}
+
+int sbx_connection_sync(sbx_connection *connection)
+{
+    pw_thread_loop_lock(connection->loop);
+    const int sequence = pw_core_sync(connection->core, PW_ID_CORE, 0);
+    pw_thread_loop_unlock(connection->loop);
+    return sequence;
+}
+
+struct answer {
+    const struct sbx_connection *connection;
+    int sequence;
+};
+
+static bool is_answered(const void *data)
+{
+    const struct answer *answer = data;
+    const struct sbx_connection *connection = answer->connection;
+    /* Sequence numbers have 30 bits and wrap: compare by the sign of their difference. */
+    const uint32_t ahead = (uint32_t)(connection->last_answer - answer->sequence) << 2;
+
+    return connection->answered && (int32_t)ahead >= 0;
+}
+
+static bool is_answered_or_dead(const void *data)
+{
+    const struct answer *answer = data;
+
+    return is_answered(data) || !sbx_connection_alive(answer->connection);
+}
+
+int sbx_connection_wait(sbx_connection *connection, int sequence, int timeout_ms)
+{
+    const struct answer answer = {connection, sequence};
+
+    pw_thread_loop_lock(connection->loop);
+    sbx_connection_wait_for(connection, is_answered_or_dead, &answer, timeout_ms);
+    const bool answered = is_answered(&answer);
+    pw_thread_loop_unlock(connection->loop);
+    if (answered)
+        return 1;
+    return sbx_connection_alive(connection) ? 0 : SBX_DEAD;
+}
+
+bool sbx_connection_alive(const sbx_connection *connection)
+{
+    return atomic_load(&connection->alive);
+}
+
+size_t sbx_connection_sinks(sbx_connection *connection, char *names, size_t size)
+{
+    const struct sink *sink;
+    size_t used = 0;
+
+    pw_thread_loop_lock(connection->loop);
+    spa_list_for_each(sink, &connection->sinks, link)
+    {
+        const size_t length = strlen(sink->name) + 1;
+        if (used + length <= size)
+            memcpy(names + used, sink->name, length);
+        used += length;
+    }
+    pw_thread_loop_unlock(connection->loop);
+    return used;
+}
+
+void sbx_connection_error(sbx_connection *connection, char *text, size_t size)
+{
+    pw_thread_loop_lock(connection->loop);
+    snprintf(text, size, "%s", connection->error);
+    pw_thread_loop_unlock(connection->loop);
+}

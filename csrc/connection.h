@@ -1,0 +1,24 @@
+/* One connection to a PipeWire daemon: its loop thread, its data thread, whether it lives. */
+#ifndef SBX_CONNECTION_H
+#define SBX_CONNECTION_H
+
+#include <pipewire/pipewire.h>
+
+#include "stagebox.h"
+
+#define SBX_ERROR_SIZE 256
+
+/* One more user, to be matched by sbx_connection_release. Thread: control. */
+void sbx_connection_use(sbx_connection *connection);
+
+/* Thread: control. The lock keeps the loop thread out; it is not recursive across threads. */
+struct pw_thread_loop *sbx_connection_loop(sbx_connection *connection);
+
+/* Thread: control, with the loop locked. NULL once the connection is dead. */
+struct pw_core *sbx_connection_core(sbx_connection *connection);
+
+/* Wait with the loop locked until *done is not 0, at most timeout_ms. Thread: control. */
+void sbx_connection_wait_for(sbx_connection *connection, bool (*done)(const void *data),
+                             const void *data, int timeout_ms);
+
+#endif

@@ -1,0 +1,259 @@
+/* A lock-free ring of frames for one producer and one consumer (header only).
+ *
+ * Positions count frames since the ring was made; they are 64-bit and never wrap, so
+ * "full" and "empty" cannot be confused and a position names the same frame for ever.
+ *
+ * Every block written leaves a mark: where it begins, when it was captured or pushed, and how
+ * many frames the producer had to drop just before it. Marks live in a small ring of their own
+ * that follows the same protocol.
+ *
+ * Memory orders. The producer fills samples and mark, then publishes `write_position`; the
+ * consumer reads samples, then publishes `read_position`. Each side loads the other's position
+ * with acquire, its own relaxed. `write_position` is published seq_cst, not release: a
+ * consumer about to sleep stores its alarm and then looks at `write_position` once more, while
+ * the producer stores `write_position` and then looks at the alarm; only a single total order of
+ * the four makes it impossible that both miss (see capture.c and capture_rt.c).
+ */
+#ifndef SBX_RING_H
+#define SBX_RING_H
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SBX_RATE_HZ 48000
+#define SBX_NS_PER_SEC INT64_C(1000000000)
+
+/* A mark for every 32 frames: graphs do not run shorter quanta (default.clock.min-quantum), and
+ * shorter pushed blocks only fill the ring sooner. At least a few, as one is always in use. */
+#define SBX_FRAMES_PER_MARK 32U
+#define SBX_MIN_MARKS 8U
+
+struct sbx_mark {
+    uint64_t position;    /* of the block's first frame */
+    int64_t time_ns;      /* CLOCK_MONOTONIC of that frame */
+    uint64_t lost_frames; /* dropped between the frame before and this one */
+};
+
+struct sbx_ring {
+    /* fixed after init */
+    float *samples;
+    struct sbx_mark *marks;
+    uint32_t channels;
+    uint32_t capacity;      /* frames, a power of two */
+    uint32_t mark_capacity; /* a power of two */
+
+    /* written by the producer; a cache line away from the consumer's */
+    _Alignas(64) _Atomic uint64_t write_position;
+    _Atomic uint64_t marks_written;
+
+    /* written by the consumer */
+    _Alignas(64) _Atomic uint64_t read_position;
+    _Atomic uint64_t marks_read; /* the mark that covers read_position is never released */
+};
+
+static inline int64_t sbx_frames_to_ns(uint64_t frames)
+{
+    return (int64_t)frames * SBX_NS_PER_SEC / SBX_RATE_HZ;
+}
+
+/* Thread: control, before either side runs. `capacity` is a power of two. 0 or -ENOMEM. */
+static inline int sbx_ring_init(struct sbx_ring *ring, uint32_t channels, uint32_t capacity)
+{
+    memset(ring, 0, sizeof(*ring));
+    ring->channels = channels;
+    ring->capacity = capacity;
+    ring->mark_capacity = capacity / SBX_FRAMES_PER_MARK;
+    if (ring->mark_capacity < SBX_MIN_MARKS)
+        ring->mark_capacity = SBX_MIN_MARKS;
+    ring->samples = malloc((size_t)capacity * channels * sizeof(float));
+    ring->marks = malloc(ring->mark_capacity * sizeof(struct sbx_mark));
+    if (ring->samples == NULL || ring->marks == NULL) {
+        free(ring->samples);
+        free(ring->marks);
+        return -ENOMEM;
+    }
+    /* Touch every page now, so that the data thread never takes a page fault. */
+    memset(ring->samples, 0, (size_t)capacity * channels * sizeof(float));
+    memset(ring->marks, 0, ring->mark_capacity * sizeof(struct sbx_mark));
+    return 0;
+}
+
+/* Thread: control, after both sides have stopped. */
+static inline void sbx_ring_clear(struct sbx_ring *ring)
+{
+    free(ring->samples);
+    free(ring->marks);
+}
+
+/* --- producer ------------------------------------------------------------------------- */
+
+static inline struct sbx_mark *sbx_ring_mark(const struct sbx_ring *ring, uint64_t index)
+{
+    return &ring->marks[index & (ring->mark_capacity - 1)];
+}
+
+/* Where `count` frames at `position` lie: `first` of them from `start`, the rest from 0. */
+struct sbx_span {
+    size_t start; /* samples */
+    size_t first; /* samples */
+    size_t rest;  /* samples */
+};
+
+static inline struct sbx_span sbx_ring_span(const struct sbx_ring *ring, uint64_t position,
+                                            uint32_t count)
+{
+    const uint32_t start = (uint32_t)position & (ring->capacity - 1);
+    const uint32_t first = count < ring->capacity - start ? count : ring->capacity - start;
+    const size_t channels = ring->channels;
+
+    return (struct sbx_span){start * channels, first * channels, (count - first) * channels};
+}
+
+static inline void sbx_copy(float *to, const float *from, size_t samples)
+{
+    memcpy(to, from, samples * sizeof(float));
+}
+
+/* NaN and infinities become silence: an exponent of all ones is neither. */
+static inline void sbx_copy_finite(float *to, const float *from, size_t samples)
+{
+    for (size_t i = 0; i < samples; i++) {
+        uint32_t bits;
+        memcpy(&bits, &from[i], sizeof(bits));
+        bits = (bits & 0x7f800000U) == 0x7f800000U ? 0 : bits;
+        memcpy(&to[i], &bits, sizeof(bits));
+    }
+}
+
+typedef void (*sbx_copier)(float *to, const float *from, size_t samples);
+
+/* Thread: producer. All of the block or nothing: false when it does not fit. */
+static inline bool sbx_ring_write_with(struct sbx_ring *ring, const float *frames, uint32_t count,
+                                       int64_t time_ns, uint64_t lost_frames, sbx_copier copy)
+{
+    const uint64_t written = atomic_load_explicit(&ring->write_position, memory_order_relaxed);
+    const uint64_t read = atomic_load_explicit(&ring->read_position, memory_order_acquire);
+    const uint64_t mark = atomic_load_explicit(&ring->marks_written, memory_order_relaxed);
+    const uint64_t mark_read = atomic_load_explicit(&ring->marks_read, memory_order_acquire);
+    const struct sbx_span span = sbx_ring_span(ring, written, count);
+
+    if (count > ring->capacity - (written - read) || mark - mark_read >= ring->mark_capacity)
+        return false;
+    *sbx_ring_mark(ring, mark) = (struct sbx_mark){written, time_ns, lost_frames};
+    copy(ring->samples + span.start, frames, span.first);
+    copy(ring->samples, frames + span.first, span.rest);
+    atomic_store_explicit(&ring->marks_written, mark + 1, memory_order_release);
+    atomic_store_explicit(&ring->write_position, written + count, memory_order_seq_cst);
+    return true;
+}
+
+/* Thread: producer. PCM that is known to be finite, or not ours to change. */
+static inline bool sbx_ring_write(struct sbx_ring *ring, const float *frames, uint32_t count,
+                                  int64_t time_ns, uint64_t lost_frames)
+{
+    return sbx_ring_write_with(ring, frames, count, time_ns, lost_frames, sbx_copy);
+}
+
+/* Thread: producer. PCM from outside: what is not a number becomes silence. */
+static inline bool sbx_ring_write_finite(struct sbx_ring *ring, const float *frames,
+                                         uint32_t count, int64_t time_ns)
+{
+    return sbx_ring_write_with(ring, frames, count, time_ns, 0, sbx_copy_finite);
+}
+
+/* --- consumer ------------------------------------------------------------------------- */
+
+/* Thread: consumer; another thread gets a figure that may be a moment old. */
+static inline uint32_t sbx_ring_depth(const struct sbx_ring *ring)
+{
+    const uint64_t read = atomic_load_explicit(&ring->read_position, memory_order_acquire);
+    const uint64_t written = atomic_load_explicit(&ring->write_position, memory_order_seq_cst);
+    return (uint32_t)(written - read);
+}
+
+/* Release the marks of blocks that lie wholly before `position`. Thread: consumer. */
+static inline void sbx_ring_release_marks(struct sbx_ring *ring, uint64_t position)
+{
+    const uint64_t written = atomic_load_explicit(&ring->marks_written, memory_order_acquire);
+    uint64_t mark = atomic_load_explicit(&ring->marks_read, memory_order_relaxed);
+
+    while (mark + 1 < written && sbx_ring_mark(ring, mark + 1)->position <= position)
+        mark++;
+    atomic_store_explicit(&ring->marks_read, mark, memory_order_release);
+}
+
+/* What is known of the oldest frame in the ring. Thread: consumer; the ring is not empty. */
+static inline struct sbx_mark sbx_ring_front(struct sbx_ring *ring)
+{
+    const uint64_t read = atomic_load_explicit(&ring->read_position, memory_order_relaxed);
+
+    sbx_ring_release_marks(ring, read);
+    struct sbx_mark front =
+        *sbx_ring_mark(ring, atomic_load_explicit(&ring->marks_read, memory_order_relaxed));
+    if (front.position != read)
+        front.lost_frames = 0; /* told already, with the block's first frame */
+    front.time_ns += sbx_frames_to_ns(read - front.position);
+    front.position = read;
+    return front;
+}
+
+/* Frames from the oldest one up to the next loss, at most `depth`. Thread: consumer. */
+static inline uint32_t sbx_ring_contiguous(const struct sbx_ring *ring, uint32_t depth)
+{
+    const uint64_t read = atomic_load_explicit(&ring->read_position, memory_order_relaxed);
+    const uint64_t written = atomic_load_explicit(&ring->marks_written, memory_order_acquire);
+    uint64_t mark = atomic_load_explicit(&ring->marks_read, memory_order_relaxed);
+
+    for (; mark < written; mark++) {
+        const struct sbx_mark *block = sbx_ring_mark(ring, mark);
+        if (block->position >= read + depth)
+            break;
+        if (block->position > read && block->lost_frames > 0)
+            return (uint32_t)(block->position - read);
+    }
+    return depth;
+}
+
+/* Frames of the blocks written before `cutoff_ns`, at most `depth`. Thread: consumer. */
+static inline uint32_t sbx_ring_older_than(const struct sbx_ring *ring, int64_t cutoff_ns,
+                                           uint32_t depth)
+{
+    const uint64_t read = atomic_load_explicit(&ring->read_position, memory_order_relaxed);
+    const uint64_t written = atomic_load_explicit(&ring->marks_written, memory_order_acquire);
+    uint64_t mark = atomic_load_explicit(&ring->marks_read, memory_order_relaxed);
+
+    for (; mark < written; mark++) {
+        const struct sbx_mark *block = sbx_ring_mark(ring, mark);
+        if (block->position >= read + depth)
+            break;
+        if (block->time_ns >= cutoff_ns)
+            return block->position > read ? (uint32_t)(block->position - read) : 0;
+    }
+    return depth;
+}
+
+/* Drop the oldest `count` frames, which must be there. Thread: consumer. */
+static inline void sbx_ring_skip(struct sbx_ring *ring, uint32_t count)
+{
+    const uint64_t read = atomic_load_explicit(&ring->read_position, memory_order_relaxed) + count;
+
+    sbx_ring_release_marks(ring, read);
+    atomic_store_explicit(&ring->read_position, read, memory_order_release);
+}
+
+/* Copy out the oldest `count` frames, which must be there. Thread: consumer. */
+static inline void sbx_ring_read(struct sbx_ring *ring, float *frames, uint32_t count)
+{
+    const uint64_t read = atomic_load_explicit(&ring->read_position, memory_order_relaxed);
+    const struct sbx_span span = sbx_ring_span(ring, read, count);
+
+    sbx_copy(frames, ring->samples + span.start, span.first);
+    sbx_copy(frames + span.first, ring->samples, span.rest);
+    sbx_ring_skip(ring, count);
+}
+
+#endif

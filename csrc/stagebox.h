@@ -1,0 +1,172 @@
+/* The C API of stagebox, on one page. The Python binding reads its declarations from this file,
+ * between the two markers.
+ *
+ * Threads: "control" is any thread of the caller that is neither PipeWire's loop nor its data
+ * thread. Nothing here may be called from inside a PipeWire callback. Unless said otherwise a
+ * function is safe to call from several control threads at once, on the same object, until the
+ * object is freed.
+ *
+ * Frames are float32, interleaved, 48 kHz. Times are CLOCK_MONOTONIC nanoseconds. Functions
+ * that can fail return a negative errno, or one of the SBX_ codes below.
+ */
+#ifndef STAGEBOX_H
+#define STAGEBOX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* binding: begin */
+
+enum sbx_result {
+    SBX_DEAD = -10001,   /* the daemon or the node is gone; it stays so */
+    SBX_CLOSED = -10002, /* the owner closed it */
+};
+
+enum sbx_state {
+    SBX_OPENING,
+    SBX_IDLE, /* in the graph, nothing linked or nothing running */
+    SBX_STREAMING,
+    SBX_GONE,
+    SBX_SHUT,
+};
+
+/* --- a connection to one daemon: one loop thread, one data thread, any number of streams --- */
+
+typedef struct sbx_connection sbx_connection;
+
+/* Connect to the daemon's socket. NULL with the reason in *error (a negative errno): at once
+ * where nothing listens. The handshake goes on in the loop thread: see sbx_connection_sync. */
+sbx_connection *sbx_connection_open(const char *socket_path, int *error);
+
+/* Ask the daemon to answer once it has done all it was asked so far. A sequence number. */
+int sbx_connection_sync(sbx_connection *connection);
+
+/* Wait for that answer. 1: it came; 0: not within timeout_ms; SBX_DEAD. */
+int sbx_connection_wait(sbx_connection *connection, int sequence, int timeout_ms);
+
+/* False from the moment the daemon is known to be lost. Never blocks. */
+bool sbx_connection_alive(const sbx_connection *connection);
+
+/* The names (node.name) of the sinks in the graph, each ended by a NUL. Returns the bytes they
+ * take; when that is more than size, nothing useful was written. */
+size_t sbx_connection_sinks(sbx_connection *connection, char *names, size_t size);
+
+/* Why it died, or "". */
+void sbx_connection_error(sbx_connection *connection, char *text, size_t size);
+
+/* The caller is done with it. It ends, both its threads joined, with the last stream on it. */
+void sbx_connection_release(sbx_connection *connection);
+
+/* --- a capture of a sink's monitor --- */
+
+typedef struct sbx_capture sbx_capture;
+
+struct sbx_capture_stats {
+    uint64_t frames;        /* captured and kept for the reader */
+    uint64_t lost;          /* frames dropped because the ring was full */
+    uint64_t cycles;        /* times the graph called */
+    uint32_t quantum;       /* frames it gave the last time */
+    uint32_t depth;         /* frames that wait for the reader */
+    uint32_t rate_hz;       /* negotiated with the graph's converter; 0 before */
+    uint32_t graph_rate_hz; /* the driver's own rate; 0 before the first cycle */
+    int state;              /* enum sbx_state */
+};
+
+struct sbx_block {
+    int64_t time_ns;      /* of the first frame */
+    uint64_t lost_frames; /* dropped just before it */
+};
+
+/* Begin to open. `channels` is 1, 2, 6 or 8. `target` is a sink's node.name, or NULL to follow
+ * the default sink. NULL with a negative errno in *error. */
+sbx_capture *sbx_capture_open(sbx_connection *connection, uint32_t channels, const char *target,
+                              uint32_t quantum_frames, int *error);
+
+/* Wait until the node is in the graph. 1: it is; 0: not within timeout_ms; SBX_DEAD. */
+int sbx_capture_wait_open(sbx_capture *capture, int timeout_ms);
+
+/* Wait until min_frames (at most half the ring) are there. Returns how many are, less than
+ * min_frames if it died, if a signal came or after timeout_ms; SBX_DEAD when it died and
+ * nothing is left; SBX_CLOSED. */
+int64_t sbx_capture_wait(sbx_capture *capture, uint32_t min_frames, int timeout_ms);
+
+bool sbx_capture_alive(const sbx_capture *capture);
+
+/* Copy out up to max_frames. With `block` the copy ends where frames were lost, so that block
+ * is true for all of it; without, it goes on across the loss. Returns frames; 0 if none. */
+uint32_t sbx_capture_read(sbx_capture *capture, float *frames, uint32_t max_frames,
+                          struct sbx_block *block);
+
+/* Forget all that waits. */
+void sbx_capture_drain(sbx_capture *capture);
+
+/* Readable (poll, select) while frames wait, or when it died or was closed. Owned by the
+ * capture; not to be read from. */
+int sbx_capture_fd(const sbx_capture *capture);
+
+void sbx_capture_get_stats(sbx_capture *capture, struct sbx_capture_stats *stats);
+
+/* Why it died, or "". */
+void sbx_capture_error(sbx_capture *capture, char *text, size_t size);
+
+/* Leave the graph and wake whoever waits. May be called twice. */
+void sbx_capture_close(sbx_capture *capture);
+
+/* After this nobody may use it. */
+void sbx_capture_free(sbx_capture *capture);
+
+/* --- a virtual microphone --- */
+
+typedef struct sbx_mic sbx_mic;
+
+/* Frames; pushed = played + dropped + trimmed + stale + discarded + depth. */
+struct sbx_mic_stats {
+    uint64_t pushed;
+    uint64_t played;
+    uint64_t dropped;   /* the ring was full */
+    uint64_t trimmed;   /* cut from the oldest to bound the delay */
+    uint64_t stale;     /* too old to play */
+    uint64_t discarded; /* by sbx_mic_discard */
+    uint64_t underruns; /* cycles with less than a quantum to play */
+    uint64_t reprimes;  /* times the ring ran dry after playing */
+    uint64_t cycles;    /* times the graph called */
+    uint32_t depth;
+    uint32_t target;
+    uint32_t quantum; /* frames the recorder fetched the last time; 0 before */
+    int state;        /* enum sbx_state */
+};
+
+/* The most frames one push can take: 1 s. */
+uint32_t sbx_mic_max_push_frames(void);
+
+/* Begin to open. `channels` is 1 or 2. NULL with a negative errno in *error. */
+sbx_mic *sbx_mic_open(sbx_connection *connection, uint32_t channels, const char *name,
+                      const char *description, uint32_t session_priority, uint32_t quantum_frames,
+                      int *error);
+
+int sbx_mic_wait_open(sbx_mic *mic, int timeout_ms);
+
+/* Hand over frames to be recorded: 1 (kept, or dropped for want of room) or 0 (dead or closed).
+ * Never blocks on PipeWire; several pushers take turns. */
+int sbx_mic_push(sbx_mic *mic, const float *frames, uint32_t count);
+
+bool sbx_mic_alive(const sbx_mic *mic);
+
+/* Drop what has been pushed and not played. */
+void sbx_mic_discard(sbx_mic *mic);
+
+/* Fix the depth to prime to; 0 goes back to choosing it. */
+void sbx_mic_set_target(sbx_mic *mic, uint32_t frames);
+
+void sbx_mic_get_stats(sbx_mic *mic, struct sbx_mic_stats *stats);
+
+void sbx_mic_error(sbx_mic *mic, char *text, size_t size);
+
+void sbx_mic_close(sbx_mic *mic);
+
+void sbx_mic_free(sbx_mic *mic);
+
+/* binding: end */
+
+#endif

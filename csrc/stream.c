@@ -1,0 +1,186 @@
+#include "stream.h"
+
+#include <errno.h>
+#include <spa/param/audio/format-utils.h>
+#include <stdio.h>
+
+#include "ring.h"
+
+/* --- the loop thread's side ------------------------------------------------------------ */
+
+static int state_of(enum pw_stream_state state)
+{
+    switch (state) {
+    case PW_STREAM_STATE_CONNECTING:
+        return SBX_OPENING;
+    case PW_STREAM_STATE_PAUSED:
+        return SBX_IDLE;
+    case PW_STREAM_STATE_STREAMING:
+        return SBX_STREAMING;
+    case PW_STREAM_STATE_ERROR:
+    case PW_STREAM_STATE_UNCONNECTED:
+    default:
+        return SBX_GONE;
+    }
+}
+
+static void on_state_changed(void *data, enum pw_stream_state old, enum pw_stream_state new,
+                             const char *error)
+{
+    struct sbx_stream *stream = data;
+    const int state = state_of(new);
+
+    (void)old;
+    if (!sbx_stream_alive(stream))
+        return; /* dead and closed are for ever */
+    /* The session manager reports "no node available" (no sink yet) as an error of a node that
+     * lives on and is linked later: told, but not entered, it is no death. */
+    if (new == PW_STREAM_STATE_ERROR &&
+        pw_stream_get_state(stream->pw, NULL) != PW_STREAM_STATE_ERROR)
+        return;
+    atomic_store(&stream->state, state);
+    if (state == SBX_GONE) {
+        snprintf(stream->error, sizeof(stream->error), "%s",
+                 error != NULL ? error : "the node was removed from the graph");
+        if (stream->on_gone != NULL)
+            stream->on_gone(stream->owner);
+    }
+    pw_thread_loop_signal(sbx_connection_loop(stream->connection), false);
+}
+
+static void on_param_changed(void *data, uint32_t id, const struct spa_pod *param)
+{
+    struct sbx_stream *stream = data;
+    struct spa_audio_info_raw format;
+
+    if (id == SPA_PARAM_Format && param != NULL && spa_format_audio_raw_parse(param, &format) >= 0)
+        atomic_store_explicit(&stream->rate_hz, format.rate, memory_order_relaxed);
+}
+
+static const struct pw_stream_events events = {
+    PW_VERSION_STREAM_EVENTS,
+    .state_changed = on_state_changed,
+    .param_changed = on_param_changed,
+};
+
+/* --- the control threads' side ----------------------------------------------------------- */
+
+int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
+                    struct pw_properties *props, const struct sbx_stream_setup *setup)
+{
+    struct pw_thread_loop *loop = sbx_connection_loop(connection);
+    int result = 0;
+
+    sbx_connection_use(connection);
+    stream->connection = connection;
+    stream->on_gone = setup->on_gone;
+    stream->owner = setup->owner;
+    atomic_init(&stream->state, SBX_OPENING);
+    atomic_init(&stream->rate_hz, 0);
+
+    pw_thread_loop_lock(loop);
+    struct pw_core *core = sbx_connection_core(connection);
+    if (core == NULL) {
+        pw_properties_free(props);
+        result = -EPIPE;
+    } else {
+        stream->pw = pw_stream_new(core, pw_properties_get(props, PW_KEY_NODE_NAME), props);
+        result = stream->pw != NULL ? 0 : -errno;
+    }
+    pw_thread_loop_unlock(loop);
+    return result;
+}
+
+/* The channel orders of design: mono, stereo, 5.1 and 7.1 in GameStream's order. */
+static void set_positions(struct spa_audio_info_raw *format)
+{
+    static const uint32_t surround[] = {
+        SPA_AUDIO_CHANNEL_FL, SPA_AUDIO_CHANNEL_FR, SPA_AUDIO_CHANNEL_FC, SPA_AUDIO_CHANNEL_LFE,
+        SPA_AUDIO_CHANNEL_RL, SPA_AUDIO_CHANNEL_RR, SPA_AUDIO_CHANNEL_SL, SPA_AUDIO_CHANNEL_SR,
+    };
+
+    for (uint32_t i = 0; i < format->channels && i < SPA_N_ELEMENTS(surround); i++)
+        format->position[i] = surround[i];
+    if (format->channels == 1)
+        format->position[0] = SPA_AUDIO_CHANNEL_MONO;
+}
+
+int sbx_stream_connect(struct sbx_stream *stream, const struct sbx_stream_setup *setup)
+{
+    struct pw_thread_loop *loop = sbx_connection_loop(stream->connection);
+    struct spa_audio_info_raw format = {
+        .format = SPA_AUDIO_FORMAT_F32,
+        .rate = SBX_RATE_HZ,
+        .channels = setup->channels,
+    };
+    uint8_t space[1024];
+    struct spa_pod_builder builder = SPA_POD_BUILDER_INIT(space, sizeof(space));
+    const struct spa_pod *params[1];
+
+    set_positions(&format);
+    params[0] = spa_format_audio_raw_build(&builder, SPA_PARAM_EnumFormat, &format);
+
+    pw_thread_loop_lock(loop);
+    pw_stream_add_listener(stream->pw, &stream->listener, &events, stream);
+    pw_stream_add_listener(stream->pw, &stream->rt_listener, setup->rt_events, setup->rt_data);
+    const int result = pw_stream_connect(
+        stream->pw, setup->direction, PW_ID_ANY,
+        setup->flags | PW_STREAM_FLAG_MAP_BUFFERS | PW_STREAM_FLAG_RT_PROCESS, params, 1);
+    pw_thread_loop_unlock(loop);
+    return result;
+}
+
+static bool is_opened(const void *data)
+{
+    const struct sbx_stream *stream = data;
+
+    return atomic_load(&stream->state) != SBX_OPENING;
+}
+
+int sbx_stream_wait_open(struct sbx_stream *stream, int timeout_ms)
+{
+    struct pw_thread_loop *loop = sbx_connection_loop(stream->connection);
+
+    pw_thread_loop_lock(loop);
+    sbx_connection_wait_for(stream->connection, is_opened, stream, timeout_ms);
+    pw_thread_loop_unlock(loop);
+    if (!sbx_stream_alive(stream))
+        return SBX_DEAD;
+    return is_opened(stream) ? 1 : 0;
+}
+
+bool sbx_stream_alive(const struct sbx_stream *stream)
+{
+    const int state = atomic_load(&stream->state);
+
+    return state != SBX_GONE && state != SBX_SHUT;
+}
+
+void sbx_stream_error(struct sbx_stream *stream, char *text, size_t size)
+{
+    struct pw_thread_loop *loop = sbx_connection_loop(stream->connection);
+
+    pw_thread_loop_lock(loop);
+    snprintf(text, size, "%s", stream->error);
+    pw_thread_loop_unlock(loop);
+}
+
+void sbx_stream_close(struct sbx_stream *stream)
+{
+    struct pw_thread_loop *loop = sbx_connection_loop(stream->connection);
+
+    pw_thread_loop_lock(loop);
+    atomic_store(&stream->state, SBX_SHUT);
+    if (stream->pw != NULL)
+        pw_stream_destroy(stream->pw);
+    stream->pw = NULL;
+    pw_thread_loop_unlock(loop);
+}
+
+void sbx_stream_clear(struct sbx_stream *stream)
+{
+    if (stream->connection == NULL)
+        return;
+    sbx_stream_close(stream);
+    sbx_connection_release(stream->connection);
+}

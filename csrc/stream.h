@@ -1,0 +1,58 @@
+/* What a capture and a microphone share: a node of ours in the graph, from connect to close. */
+#ifndef SBX_STREAM_H
+#define SBX_STREAM_H
+
+#include <pipewire/pipewire.h>
+#include <stdatomic.h>
+
+#include "connection.h"
+#include "stagebox.h"
+
+struct sbx_stream {
+    sbx_connection *connection;
+    struct pw_stream *pw;
+    struct spa_hook listener;
+    struct spa_hook rt_listener;
+    _Atomic int state; /* enum sbx_state; written by the loop thread, and by close */
+    _Atomic uint32_t rate_hz;
+    void (*on_gone)(void *owner); /* loop thread, once */
+    void *owner;
+    char error[SBX_ERROR_SIZE]; /* with the loop locked */
+};
+
+struct sbx_stream_setup {
+    enum pw_direction direction;
+    enum pw_stream_flags flags;
+    uint32_t channels;
+    const struct pw_stream_events *rt_events; /* the data thread's callback */
+    void *rt_data;
+    void (*on_gone)(void *owner);
+    void *owner;
+};
+
+/* All for control threads. */
+
+/* Make the stream; `props` is taken, also when it fails. 0 or a negative errno. rt_data must
+ * not be used by anybody before sbx_stream_connect. */
+int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
+                    struct pw_properties *props, const struct sbx_stream_setup *setup);
+
+/* Ask the daemon for the node. 0 or a negative errno. */
+int sbx_stream_connect(struct sbx_stream *stream, const struct sbx_stream_setup *setup);
+
+/* Wait until the node is in the graph. 1: it is; 0: not within timeout_ms; SBX_DEAD. */
+int sbx_stream_wait_open(struct sbx_stream *stream, int timeout_ms);
+
+/* Opening, idle or streaming, that is, neither dead nor closed. Never blocks. */
+bool sbx_stream_alive(const struct sbx_stream *stream);
+
+/* Why it died, or "". */
+void sbx_stream_error(struct sbx_stream *stream, char *text, size_t size);
+
+/* Leave the graph; afterwards the data thread's callback does not run. May be called twice. */
+void sbx_stream_close(struct sbx_stream *stream);
+
+/* Close it and let go of the connection: the last thing done with it. */
+void sbx_stream_clear(struct sbx_stream *stream);
+
+#endif

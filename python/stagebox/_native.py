@@ -1,0 +1,471 @@
+"""The C core as Python objects: the only module that imports the extension.
+
+C results become return values and exceptions here; C objects are freed when their last user,
+perhaps a thread still inside a call, lets go of them. Waits are cut into slices of
+`WAIT_SLICE_MS` so that the interpreter gets to run signal handlers between them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import math
+import os
+import sys
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from .errors import (
+    BackendDied,
+    CaptureClosed,
+    CaptureDied,
+    PipeWireUnavailable,
+    UnsupportedPlatform,
+)
+from .layout import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from typing_extensions import Buffer
+
+    Pcm = NDArray[np.float32] | Buffer
+
+OPEN_TIMEOUT: Final = 5.0
+"""Seconds a handshake with the daemon may take."""
+
+WAIT_SLICE_MS: Final = 50
+"""The longest a call into C waits: half of the 100 ms within which Ctrl-C must be answered."""
+
+STATES: Final = ("opening", "idle", "streaming", "dead", "closed")
+"""The names of `enum sbx_state`, by value."""
+
+_REASON_BYTES: Final = 256
+_FLOAT32_FORMATS: Final = ("f", "@f", "=f", "<f" if sys.byteorder == "little" else ">f")
+
+
+class _Extension(NamedTuple):
+    ffi: Any
+    lib: Any
+
+
+@functools.cache
+def _extension() -> _Extension:
+    """Load the extension, and with it libpipewire, at first use."""
+    if sys.platform != "linux":
+        msg = f"stagebox needs Linux and PipeWire; this is {sys.platform}"
+        raise UnsupportedPlatform(msg)
+    try:
+        from . import _stagebox  # noqa: PLC0415 - it links to libpipewire, which may be missing
+    except ImportError as error:
+        msg = (
+            f"libpipewire could not be loaded ({error}); install it: "
+            "libpipewire-0.3-0 on Debian and Ubuntu, pipewire-libs on Fedora, libpipewire on Arch"
+        )
+        raise PipeWireUnavailable(msg) from error
+    return _Extension(_stagebox.ffi, _stagebox.lib)
+
+
+def _reason(read: Callable[[Any, Any, int], None], handle: Any) -> str:
+    ffi = _extension().ffi
+    text = ffi.new("char[]", _REASON_BYTES)
+    read(handle, text, _REASON_BYTES)
+    return str(ffi.string(text).decode("utf-8", "replace")) or "no reason was given"
+
+
+# --- waiting ------------------------------------------------------------------------------
+
+
+class Deadline:
+    """A moment to be done by, handed out in slices short enough for Ctrl-C."""
+
+    __slots__ = ("_at",)
+
+    def __init__(self, timeout: float) -> None:
+        if math.isnan(timeout) or timeout < 0:
+            msg = f"timeout must be 0 or more seconds, not {timeout!r}"
+            raise ValueError(msg)
+        self._at = time.monotonic() + timeout
+
+    @property
+    def passed(self) -> bool:
+        """Whether the moment is over."""
+        return time.monotonic() >= self._at
+
+    def slice_ms(self) -> int:
+        """Milliseconds the next call into C may wait."""
+        left_ms = (self._at - time.monotonic()) * 1000
+        return max(0, math.ceil(min(left_ms, WAIT_SLICE_MS)))
+
+
+def _wait_for(step: Callable[[int], int], deadline: Deadline) -> int:
+    """Repeat `step(slice_ms)` until it answers other than 0, or until the deadline."""
+    while True:
+        result = step(deadline.slice_ms())
+        if result != 0 or deadline.passed:
+            return result
+
+
+# --- connections ----------------------------------------------------------------------------
+
+
+def socket_paths(remote: str | None) -> list[Path]:
+    """Where the daemon's socket may be, best first, by libpipewire's own rules.
+
+    `remote` (else PIPEWIRE_REMOTE, else "pipewire-0") is an absolute path, or a name in
+    PIPEWIRE_RUNTIME_DIR, else XDG_RUNTIME_DIR, else in the system's /run/pipewire.
+    """
+    name = remote or os.environ.get("PIPEWIRE_REMOTE") or "pipewire-0"
+    if "\0" in name:
+        msg = f"remote must not contain a NUL character: {name!r}"
+        raise ValueError(msg)
+    if name.startswith("/"):
+        return [Path(name)]
+    directory = os.environ.get("PIPEWIRE_RUNTIME_DIR") or os.environ.get("XDG_RUNTIME_DIR")
+    return [Path(place) / name for place in (directory, "/run/pipewire") if place]
+
+
+class Connection:
+    """One connection to a daemon, shared by the streams that hold it. Any thread."""
+
+    def __init__(self, path: Path) -> None:
+        extension = _extension()
+        self._lib = extension.lib
+        error = extension.ffi.new("int *")
+        handle = self._lib.sbx_connection_open(os.fsencode(path), error)
+        if not handle:
+            raise OSError(-error[0], os.strerror(-error[0]), str(path))
+        self.path = path
+        self.handle = extension.ffi.gc(handle, self._lib.sbx_connection_release)
+
+    @property
+    def alive(self) -> bool:
+        """False from the moment the daemon is known to be lost."""
+        return bool(self._lib.sbx_connection_alive(self.handle))
+
+    def sync(self, deadline: Deadline) -> None:
+        """Wait until the daemon has answered: it lives, and what it announced is known."""
+        sequence = self._lib.sbx_connection_sync(self.handle)
+        result = _wait_for(
+            lambda ms: self._lib.sbx_connection_wait(self.handle, sequence, ms), deadline
+        )
+        if result == 0:
+            msg = (
+                f"the PipeWire daemon at {self.path} did not answer within {OPEN_TIMEOUT:g} s; "
+                "is it stopped or overloaded?"
+            )
+            raise PipeWireUnavailable(msg)
+        if result < 0:
+            reason = _reason(self._lib.sbx_connection_error, self.handle)
+            msg = f"the PipeWire daemon at {self.path} went away during the handshake: {reason}"
+            raise PipeWireUnavailable(msg)
+
+    def sinks(self) -> list[str]:
+        """Return the `node.name` of every sink the daemon has announced."""
+        ffi, lib = _extension()
+        size = 0
+        while True:
+            names = ffi.new("char[]", size + 1)
+            used = int(lib.sbx_connection_sinks(self.handle, names, size))
+            if used <= size:
+                break
+            size = used
+        return bytes(ffi.buffer(names, used)).decode("utf-8", "replace").split("\0")[:-1]
+
+
+_shared: weakref.WeakValueDictionary[Path, Connection] = weakref.WeakValueDictionary()
+_shared_lock = threading.Lock()
+
+
+def _connect_once(paths: list[Path]) -> Connection:
+    with _shared_lock:
+        for path in paths:
+            connection = _shared.get(path)
+            if connection is not None and connection.alive:
+                return connection
+        failures: list[OSError] = []
+        for path in paths:
+            try:
+                connection = _shared[path] = Connection(path)
+            except OSError as error:
+                failures.append(error)
+            else:
+                return connection
+    raise _unavailable(paths, failures)
+
+
+def _unavailable(paths: list[Path], failures: list[OSError]) -> PipeWireUnavailable:
+    reasons = "; ".join(f"{error.filename}: {error.strerror}" for error in failures)
+    if all(error.errno in {errno.ENOENT, errno.ECONNREFUSED} for error in failures):
+        hint = "start it, for example with: systemctl --user start pipewire wireplumber"
+        if len(paths) == 1 and not paths[0].is_absolute():
+            hint = "set XDG_RUNTIME_DIR to the desktop session's, for example /run/user/1000"
+        return PipeWireUnavailable(f"no PipeWire daemon is running ({reasons}); {hint}")
+    return PipeWireUnavailable(f"the PipeWire daemon cannot be reached ({reasons})")
+
+
+def connect(remote: str | None, deadline: Deadline) -> Connection:
+    """Return the process's connection to that daemon, its handshake done."""
+    paths = socket_paths(remote)
+    connection = _connect_once(paths)
+    try:
+        connection.sync(deadline)
+    except PipeWireUnavailable:
+        if connection.alive:
+            raise
+        # A daemon that has just been restarted: the old connection had not noticed yet.
+        connection = _connect_once(paths)
+        connection.sync(deadline)
+    return connection
+
+
+# --- what goes across -----------------------------------------------------------------------
+
+
+def text(name: str, value: str) -> bytes:
+    """Encode a node's name or description, which PipeWire keeps as it is."""
+    if not isinstance(value, str):
+        msg = f"{name} must be a str, not {type(value).__name__}"
+        raise TypeError(msg)
+    if not value or "\0" in value:
+        msg = f"{name} must not be empty or contain a NUL character: {value!r}"
+        raise ValueError(msg)
+    return value.encode()
+
+
+def quantum(value: int) -> int:
+    """Check a `quantum_frames`: PipeWire's clock.min-quantum floor to its clock.quantum-limit."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        msg = f"quantum_frames must be an int, not {type(value).__name__}"
+        raise TypeError(msg)
+    if not 4 <= value <= 8192:
+        msg = f"quantum_frames must be 4 to 8192, not {value}"
+        raise ValueError(msg)
+    return value
+
+
+def frames_of(pcm: Pcm, channels: int, *, writable: bool = False) -> tuple[Any, int]:
+    """Return a C pointer to `pcm`, which it keeps alive, and its frames.
+
+    `pcm` is any C-contiguous buffer of native float32, `(frames, channels)` or flat and
+    interleaved; TypeError or ValueError otherwise.
+    """
+    view = memoryview(pcm)  # type: ignore[arg-type]  # numpy arrays are buffers before 3.12 too
+    if view.format not in _FLOAT32_FORMATS:
+        msg = f"PCM must be float32, not buffer format {view.format!r}"
+        raise TypeError(msg)
+    if not view.c_contiguous:
+        msg = "PCM must be C-contiguous; numpy.ascontiguousarray() makes it so"
+        raise ValueError(msg)
+    shape = view.shape or ()
+    if (len(shape) == 2 and shape[1] != channels) or len(shape) not in {1, 2}:
+        msg = f"PCM must have shape (frames, {channels}) or be flat, not {shape}"
+        raise ValueError(msg)
+    if len(shape) == 1 and shape[0] % channels:
+        msg = f"flat PCM must hold whole frames of {channels} samples, not {shape[0]} samples"
+        raise ValueError(msg)
+    if writable and view.readonly:
+        msg = "the buffer to fill must be writable"
+        raise ValueError(msg)
+    pointer = _extension().ffi.from_buffer("float[]", view)
+    return pointer, view.nbytes // (4 * channels)
+
+
+# --- a capture ------------------------------------------------------------------------------
+
+
+class Capture:
+    """A capture's C object. Any thread; one reader at a time gets an unbroken sequence."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        channels: int,
+        target: str | None,
+        quantum_frames: int,
+        deadline: Deadline,
+    ) -> None:
+        ffi, lib = _extension()
+        error = ffi.new("int *")
+        name = ffi.NULL if target is None else text("target", target)
+        handle = lib.sbx_capture_open(connection.handle, channels, name, quantum_frames, error)
+        if not handle:
+            raise _open_failed("capture", os.strerror(-error[0]))
+        self._lib = lib
+        self._connection = connection  # shared for as long as a stream holds it
+        self._handle: Any = ffi.gc(handle, lib.sbx_capture_free)
+        _wait_open("capture", self, lib.sbx_capture_wait_open, lib.sbx_capture_error, deadline)
+
+    @property
+    def handle(self) -> Any:
+        """The C object, or CaptureClosed. Hold it for as long as C uses it."""
+        handle = self._handle
+        if handle is None:
+            msg = "the capture is closed"
+            raise CaptureClosed(msg)
+        return handle
+
+    def wait(self, min_frames: int, deadline: Deadline) -> int:
+        """Wait for frames and return how many are there: fewer at the deadline or at death."""
+        handle = self.handle
+        while True:
+            depth = int(self._lib.sbx_capture_wait(handle, min_frames, deadline.slice_ms()))
+            if depth == self._lib.SBX_CLOSED:
+                msg = "the capture was closed while it was read"
+                raise CaptureClosed(msg)
+            if depth == self._lib.SBX_DEAD:
+                reason = _reason(self._lib.sbx_capture_error, handle)
+                msg = f"the capture's backend is gone: {reason}"
+                raise CaptureDied(msg)
+            if depth >= min_frames or deadline.passed or not self._lib.sbx_capture_alive(handle):
+                return depth
+
+    def read(self, out: Pcm, channels: int) -> int:
+        """Fill `out` with what waits, across losses. Frames."""
+        pointer, frames = frames_of(out, channels, writable=True)
+        return int(self._lib.sbx_capture_read(self.handle, pointer, frames, _extension().ffi.NULL))
+
+    def read_block(self, out: Pcm, channels: int) -> tuple[int, int, int]:
+        """Fill `out` up to the next loss. Frames, the first one's time, frames lost before it."""
+        block = _extension().ffi.new("struct sbx_block *")
+        pointer, frames = frames_of(out, channels, writable=True)
+        count = int(self._lib.sbx_capture_read(self.handle, pointer, frames, block))
+        return count, int(block.time_ns), int(block.lost_frames)
+
+    def drain(self) -> None:
+        """Forget what waits."""
+        self._lib.sbx_capture_drain(self.handle)
+
+    def fileno(self) -> int:
+        """Return the eventfd that is readable while frames wait."""
+        return int(self._lib.sbx_capture_fd(self.handle))
+
+    def stats(self) -> Any:
+        """Return the C struct of counters."""
+        stats = _extension().ffi.new("struct sbx_capture_stats *")
+        self._lib.sbx_capture_get_stats(self.handle, stats)
+        return stats
+
+    def close(self) -> None:
+        """Leave the graph and wake whoever waits. Twice is fine."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._lib.sbx_capture_close(handle)
+
+
+# --- a microphone ---------------------------------------------------------------------------
+
+
+class Mic:
+    """A microphone's C object. Any thread; several pushers take turns."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        channels: int,
+        name: str,
+        description: str,
+        priority: int,
+        quantum_frames: int,
+        deadline: Deadline,
+    ) -> None:
+        ffi, lib = _extension()
+        error = ffi.new("int *")
+        handle = lib.sbx_mic_open(
+            connection.handle,
+            channels,
+            text("name", name),
+            text("description", description),
+            priority,
+            quantum_frames,
+            error,
+        )
+        if not handle:
+            raise _open_failed("microphone", os.strerror(-error[0]))
+        self._lib = lib
+        self._connection = connection  # shared for as long as a stream holds it
+        self._handle: Any = ffi.gc(handle, lib.sbx_mic_free)
+        _wait_open("microphone", self, lib.sbx_mic_wait_open, lib.sbx_mic_error, deadline)
+
+    @property
+    def handle(self) -> Any:
+        """The C object, or BackendDied once closed. Hold it for as long as C uses it."""
+        handle = self._handle
+        if handle is None:
+            msg = "the microphone is closed"
+            raise BackendDied(msg)
+        return handle
+
+    def push(self, pcm: Pcm, channels: int) -> bool:
+        """Hand frames over; False when the backend is dead."""
+        pointer, frames = frames_of(pcm, channels)
+        if frames > SAMPLE_RATE:
+            msg = f"a push takes at most {SAMPLE_RATE} frames (1 s), not {frames}"
+            raise ValueError(msg)
+        return bool(self._lib.sbx_mic_push(self.handle, pointer, frames))
+
+    @property
+    def alive(self) -> bool:
+        """Neither dead nor closed."""
+        handle = self._handle
+        return handle is not None and bool(self._lib.sbx_mic_alive(handle))
+
+    def discard(self) -> None:
+        """Drop what has been pushed and not played."""
+        self._lib.sbx_mic_discard(self.handle)
+
+    def set_target(self, frames: int) -> None:
+        """Fix the ring's target; 0 has it chosen again."""
+        self._lib.sbx_mic_set_target(self.handle, frames)
+
+    def stats(self) -> Any:
+        """Return the C struct of counters."""
+        stats = _extension().ffi.new("struct sbx_mic_stats *")
+        self._lib.sbx_mic_get_stats(self.handle, stats)
+        return stats
+
+    def reason(self) -> str:
+        """Why the backend died."""
+        return _reason(self._lib.sbx_mic_error, self.handle)
+
+    def close(self) -> None:
+        """Leave the graph. Twice is fine."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._lib.sbx_mic_close(handle)
+
+
+def _open_failed(what: str, reason: str) -> PipeWireUnavailable:
+    return PipeWireUnavailable(f"the {what} could not be opened: {reason}")
+
+
+def _wait_open(
+    what: str,
+    stream: Capture | Mic,
+    wait: Callable[[Any, int], int],
+    error: Callable[[Any, Any, int], None],
+    deadline: Deadline,
+) -> None:
+    """Wait until the node is in the graph; close the stream again when it does not get there."""
+    handle = stream.handle
+    with _closed_on_failure(stream):
+        result = _wait_for(lambda ms: wait(handle, ms), deadline)
+        if result == 0:
+            raise _open_failed(what, f"the daemon did not make the node in {OPEN_TIMEOUT:g} s")
+        if result < 0:
+            raise _open_failed(what, _reason(error, handle))
+
+
+@contextlib.contextmanager
+def _closed_on_failure(stream: Capture | Mic) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:  # Ctrl-C too must leave no node behind
+        stream.close()
+        raise

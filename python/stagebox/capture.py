@@ -1,0 +1,327 @@
+"""Desktop audio out: what a PipeWire desktop plays, as float32 PCM at 48 kHz."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+import numpy as np
+
+from . import _native
+from .errors import CaptureClosed, CaptureDied
+from .layout import CHANNELS, POSITIONS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+_LONGEST_WAIT_FRAMES: Final = 1 << 15
+"""A quarter of the C ring: what one wait may ask for, whatever a read asks for."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """A block of captured PCM. `len(chunk)` is its frames; an empty chunk is falsy.
+
+    Attributes:
+        pcm: float32, C-contiguous, shape `(frames, channels)`; the caller's own.
+        time_ns: CLOCK_MONOTONIC nanoseconds of the first frame, as the graph saw it (the
+            driver's `spa_io_clock.nsec` for its cycle). For an empty chunk, when the wait ended.
+        lost_frames: frames dropped just before the first one because the reader was late.
+    """
+
+    pcm: NDArray[np.float32]
+    time_ns: int
+    lost_frames: int
+
+    def __len__(self) -> int:
+        """Frames."""
+        return len(self.pcm)
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureStats:
+    """A capture's counters since it was opened.
+
+    Attributes:
+        frames: captured and kept for the reader.
+        lost: frames dropped because the reader was late and the ring full.
+        quanta: cycles in which the graph delivered.
+        quantum: frames it delivered the last time.
+        waiting: frames that wait for the reader now.
+        rate_hz: the negotiated rate of this stream, 0 before there is one.
+        graph_rate_hz: the rate of the graph's driver, 0 before the first quantum.
+        state: "opening", "idle" (nothing plays or no sink), "streaming", "dead", "closed".
+    """
+
+    frames: int
+    lost: int
+    quanta: int
+    quantum: int
+    waiting: int
+    rate_hz: int
+    graph_rate_hz: int
+    state: str
+
+
+class AudioCapturer(Protocol):
+    """Something that captures desktop audio.
+
+    Every method may be called from any thread. Two threads that read at the same time each get
+    frames the other does not; `close` may come from any thread at any time.
+    """
+
+    @property
+    def channels(self) -> int:
+        """Channels of every chunk, in the order of `stagebox.layout.POSITIONS`."""
+        ...
+
+    @property
+    def stats(self) -> CaptureStats:
+        """A snapshot of the counters."""
+        ...
+
+    def next_chunk(self, timeout: float = 5.0) -> Chunk:
+        """Wait for audio, then return all there is in one copy.
+
+        A chunk ends early only where frames were lost, so that its `time_ns` is true for all
+        of it. An empty chunk after `timeout` seconds means quiet, not broken. Ctrl-C is
+        answered within 100 ms.
+
+        Raises:
+            CaptureDied: the backend is gone and all it had captured was returned; every later
+                call raises it too.
+            CaptureClosed: closed before or while waiting.
+        """
+        ...
+
+    def read(
+        self, frames: int, timeout: float = 5.0, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Wait for exactly `frames` frames and return them: what an encoder needs.
+
+        They are copied once, into `out` (float32, C-contiguous, `(frames, channels)`) when
+        given. The array is shorter only when `timeout` seconds passed or the backend died
+        meanwhile. Frames lost on the way are counted in `stats.lost`.
+
+        Raises:
+            CaptureDied, CaptureClosed: as `next_chunk`.
+            TypeError, ValueError: `frames` is not a positive int, or `out` does not fit.
+        """
+        ...
+
+    def drain(self) -> None:
+        """Forget everything captured and not read, as when a capture kept open is reused."""
+        ...
+
+    def fileno(self) -> int:
+        """Return a descriptor that polls readable while audio waits, or the capture has ended.
+
+        It belongs to the capture: poll it, never read it, forget it after `close`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Leave the graph; a waiting reader gets `CaptureClosed`. Twice is fine."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Yield chunks that hold audio, until the capture is closed."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        """Yield chunks that hold audio, until the capture is closed; never blocks the loop."""
+        ...
+
+
+class PipeWireCapture:
+    """The `AudioCapturer` that `open_audio_capture` returns."""
+
+    def __init__(self, native: _native.Capture, channels: int) -> None:
+        self._native = native
+        self._channels = channels
+        self._last_stats = CaptureStats(0, 0, 0, 0, 0, 0, 0, "closed")
+
+    @property
+    def channels(self) -> int:
+        return self._channels
+
+    @property
+    def stats(self) -> CaptureStats:
+        try:
+            raw = self._native.stats()
+        except CaptureClosed:
+            return self._last_stats
+        return CaptureStats(
+            frames=raw.frames,
+            lost=raw.lost,
+            quanta=raw.cycles,
+            quantum=raw.quantum,
+            waiting=raw.depth,
+            rate_hz=raw.rate_hz,
+            graph_rate_hz=raw.graph_rate_hz,
+            state=_native.STATES[raw.state],
+        )
+
+    def next_chunk(self, timeout: float = 5.0) -> Chunk:
+        depth = self._native.wait(1, _native.Deadline(timeout))
+        pcm = np.empty((depth, self._channels), np.float32)
+        if depth == 0:
+            return Chunk(pcm, time.monotonic_ns(), 0)
+        count, time_ns, lost_frames = self._native.read_block(pcm, self._channels)
+        return Chunk(pcm[:count], time_ns, lost_frames)
+
+    def read(
+        self, frames: int, timeout: float = 5.0, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        pcm = self._buffer(frames, out)
+        deadline = _native.Deadline(timeout)
+        filled = 0
+        while filled < frames:
+            try:
+                depth = self._native.wait(min(frames - filled, _LONGEST_WAIT_FRAMES), deadline)
+            except CaptureDied:
+                if filled == 0:
+                    raise
+                break  # what came before is the caller's; the next call raises
+            filled += self._native.read(pcm[filled:], self._channels)
+            if depth == 0 or deadline.passed:
+                break
+        return pcm[:filled]
+
+    def _buffer(self, frames: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        if not isinstance(frames, int) or isinstance(frames, bool):
+            msg = f"frames must be an int, not {type(frames).__name__}"
+            raise TypeError(msg)
+        if frames < 1:
+            msg = f"frames must be 1 or more, not {frames}"
+            raise ValueError(msg)
+        shape = (frames, self._channels)
+        if out is None:
+            return np.empty(shape, np.float32)
+        if not isinstance(out, np.ndarray) or out.dtype != np.float32:
+            msg = f"out must be a float32 numpy array, not {getattr(out, 'dtype', type(out))}"
+            raise TypeError(msg)
+        if out.shape != shape or not out.flags.c_contiguous or not out.flags.writeable:
+            msg = f"out must be C-contiguous, writable and of shape {shape}, not {out.shape}"
+            raise ValueError(msg)
+        return out
+
+    def drain(self) -> None:
+        self._native.drain()
+
+    def fileno(self) -> int:
+        return self._native.fileno()
+
+    def close(self) -> None:
+        self._last_stats = replace(self.stats, state="closed")
+        self._native.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        with contextlib.suppress(CaptureClosed):
+            while True:
+                chunk = self.next_chunk()
+                if chunk:
+                    yield chunk
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        with contextlib.suppress(CaptureClosed):
+            while True:
+                await self._readable()
+                chunk = self.next_chunk(timeout=0)
+                if chunk:
+                    yield chunk
+
+    async def _readable(self) -> None:
+        """Wait on a descriptor of our own, so that others may watch `fileno()` as well."""
+        loop = asyncio.get_running_loop()
+        readable: asyncio.Future[None] = loop.create_future()
+        descriptor = os.dup(self.fileno())
+        # Removed as soon as it fires: left in place it would fire until the chunk is read.
+        loop.add_reader(descriptor, _resolve, loop, descriptor, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+
+def _resolve(
+    loop: asyncio.AbstractEventLoop, descriptor: int, readable: asyncio.Future[None]
+) -> None:
+    loop.remove_reader(descriptor)
+    if not readable.done():
+        readable.set_result(None)
+
+
+def open_audio_capture(
+    channels: int = CHANNELS,
+    *,
+    target: str | None = None,
+    quantum_frames: int = 240,
+    remote: str | None = None,
+) -> AudioCapturer:
+    """Capture what a sink plays, as interleaved float32 at 48 kHz.
+
+    Args:
+        channels: 1, 2, 6 or 8 (mono, stereo, 5.1, 7.1; order in `stagebox.layout.POSITIONS`).
+            A wider sink is mixed down; positions a narrower one lacks are exactly silent.
+        target: the `node.name` of a sink. None follows the default sink. Never a source.
+        quantum_frames: how many frames a graph cycle should have, 4 to 8192. The graph may
+            choose fewer or more; 240 asks for 5 ms.
+        remote: the name or socket path of one daemon. None is the session's (PIPEWIRE_REMOTE,
+            PIPEWIRE_RUNTIME_DIR, XDG_RUNTIME_DIR).
+
+    Returns once the capture is in the graph; on a graph without a sink it waits for one, and
+    chunks stay empty until then.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range, or no sink has the name `target`.
+        PipeWireUnavailable: no library, no daemon, or no answer within 5 s.
+        UnsupportedPlatform: not Linux.
+    """
+    if channels not in POSITIONS:
+        msg = f"channels must be one of {sorted(POSITIONS)}, not {channels!r}"
+        raise ValueError(msg)
+    quantum = _native.quantum(quantum_frames)
+    if target is not None:
+        _native.text("target", target)
+    deadline = _native.Deadline(_native.OPEN_TIMEOUT)
+    connection = _native.connect(remote, deadline)
+    if target is not None:
+        _check_sink(target, connection.sinks())
+    native = _native.Capture(connection, channels, target, quantum, deadline)
+    return PipeWireCapture(native, channels)
+
+
+def _check_sink(target: str, sinks: list[str]) -> None:
+    if target not in sinks:
+        known = ", ".join(map(repr, sorted(sinks))) or "none"
+        msg = f"target: there is no sink with node.name {target!r}; the graph's sinks: {known}"
+        raise ValueError(msg)

@@ -1,0 +1,23 @@
+"""What every kind of test shares."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytest_plugins = ["stagebox.pytest_plugin"]
+
+
+def wait_until(what: str, condition: Callable[[], object], timeout: float = 10.0) -> float:
+    """Wait for a condition, not for seconds. Returns how long it took."""
+    begin = time.monotonic()
+    while not condition():
+        if time.monotonic() - begin > timeout:
+            pytest.fail(f"timed out after {timeout} s waiting for: {what}")
+        time.sleep(0.005)
+    return time.monotonic() - begin

@@ -1,0 +1,197 @@
+"""Sound in and out of a private graph, through applications, as numbers."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import soundfile
+from tests.conftest import wait_until
+
+from stagebox import SAMPLE_RATE, AudioCapturer, Chunk
+from stagebox.layout import POSITIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from stagebox.mic import PipeWireMic
+    from stagebox.testing import PrivateGraph
+
+RAMP_SCALE = 1 << 24
+"""A float32 holds every integer up to here exactly."""
+
+
+def ramp(frames: int, channels: int) -> NDArray[np.float32]:
+    """PCM that counts: each sample says its frame (from 1) and its channel, exactly."""
+    numbers = np.arange(1, frames + 1)[:, None] * channels + np.arange(channels)
+    assert numbers.max() < RAMP_SCALE
+    return (numbers / RAMP_SCALE).astype(np.float32)
+
+
+def counted(pcm: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Which frame of a ramp each frame of `pcm` is, 0 for silence; all channels must agree."""
+    channels = pcm.shape[1]
+    numbers = np.rint(pcm.astype(np.float64) * RAMP_SCALE).astype(np.int64)
+    silent = (pcm == 0).all(axis=1)
+    frames = (numbers - np.arange(channels)) // channels
+    assert (silent[:, None] | (frames == frames[:, :1])).all(), "the channels do not agree"
+    assert (silent[:, None] | (numbers % channels == np.arange(channels))).all(), "channel order"
+    return np.where(silent, 0, frames[:, 0])
+
+
+def heard(pcm: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The ramp's frames in `pcm`, without the silence around and between them.
+
+    Silence between two of them is the player's: pw-play is not real-time and misses a cycle now
+    and then. Nothing that captures could put it there, or hide a frame lost or repeated by it.
+    """
+    frames = counted(pcm)
+    return frames[frames > 0]
+
+
+def followed_by_silence(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
+    """With half a second after it: pw-play may end before its last quantum has been heard."""
+    return np.concatenate([pcm, np.zeros((SAMPLE_RATE // 2, pcm.shape[1]), np.float32)])
+
+
+def tone(frequency_hz: float, seconds: float, channels: int = 2) -> NDArray[np.float32]:
+    """A sine at half of full scale on every channel."""
+    time_s = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    wave = 0.5 * np.sin(2 * np.pi * frequency_hz * time_s)
+    return np.repeat(wave[:, None], channels, axis=1).astype(np.float32)
+
+
+def loudest_hz(pcm: NDArray[np.float32], rate_hz: int = SAMPLE_RATE) -> float:
+    """The frequency of the strongest component of the first channel."""
+    wave = pcm[:, 0] * np.hanning(len(pcm))
+    return float(np.argmax(np.abs(np.fft.rfft(wave))) * rate_hz / len(wave))
+
+
+class Applications:
+    """pw-play and pw-record, the way people run them, on one graph."""
+
+    def __init__(self, graph: PrivateGraph, directory: Path) -> None:
+        self._graph = graph
+        self._directory = directory
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def play(self, pcm: NDArray[np.float32], target: str | None = None) -> subprocess.Popen[bytes]:
+        path = self._directory / f"play-{len(self._running)}.wav"
+        soundfile.write(path, pcm, SAMPLE_RATE, subtype="FLOAT")
+        positions = ",".join(POSITIONS[pcm.shape[1]])
+        command = ["pw-play", "--channel-map", positions, "--target", target or self._graph.sink]
+        return self._run([*command, str(path)])
+
+    @contextmanager
+    def recording(self, name: str = "stagebox-mic", channels: int = 2) -> Iterator[list[np.ndarray]]:
+        """Record a source for as long as the block lasts; the list then holds the PCM."""
+        path = self._directory / f"record-{len(self._running)}.wav"
+        command = ["pw-record", "--target", name, "--format", "f32", "--rate", str(SAMPLE_RATE)]
+        process = self._run([*command, "--channels", str(channels), str(path)])
+        result: list[np.ndarray] = []
+        try:
+            yield result
+        finally:
+            process.terminate()
+            process.wait(5)
+        result.append(soundfile.read(path, dtype="float32", always_2d=True)[0])
+
+    def _run(self, command: list[str]) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(command, env=self._graph.env)
+        self._running.append(process)
+        return process
+
+    def stop(self) -> None:
+        for process in self._running:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def applications(private_graph: PrivateGraph, tmp_path: Path) -> Iterator[Applications]:
+    running = Applications(private_graph, tmp_path)
+    yield running
+    running.stop()
+
+
+STEADY_FRAMES = 1024
+"""A quantum long enough for a shared machine that takes our processors away now and then."""
+
+
+def is_undisturbed(chunks: list[Chunk]) -> bool:
+    """Whether the graph's clock went on with the frames from chunk to chunk.
+
+    When the machine stalls for longer than a quantum the graph skips a cycle for whoever was
+    not done: sound is gone before it reaches anybody, and a test of who loses it says nothing.
+    """
+    gaps_ns = [
+        after.time_ns
+        - before.time_ns
+        - (len(before) + after.lost_frames) * 1_000_000_000 // SAMPLE_RATE
+        for before, after in pairwise(chunk for chunk in chunks if chunk)
+    ]
+    return all(abs(gap) < 2_000_000 for gap in gaps_ns)
+
+
+def undisturbed(attempt: Callable[[], list[Chunk]], tries: int = 4) -> list[Chunk]:
+    """Repeat an attempt that the machine spoilt; what an undisturbed one captured."""
+    for _ in range(tries):
+        chunks = attempt()
+        if is_undisturbed(chunks):
+            return chunks
+    pytest.fail(f"the graph skipped cycles in each of {tries} attempts: is the machine overloaded?")
+
+
+def joined(chunks: list[Chunk]) -> NDArray[np.float32]:
+    """The PCM of many chunks as one."""
+    return np.concatenate([chunk.pcm for chunk in chunks])
+
+
+class Listener:
+    """Reads a capture in a thread of its own, as a host would."""
+
+    def __init__(self, capture: AudioCapturer) -> None:
+        self._capture = capture
+        self.chunks: list[Chunk] = []
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self.chunks.extend(self._capture)
+
+    def pcm(self) -> NDArray[np.float32]:
+        empty = np.empty((0, self._capture.channels), np.float32)
+        return np.concatenate([empty, *(chunk.pcm for chunk in self.chunks)])
+
+    def stop(self) -> NDArray[np.float32]:
+        self._capture.close()
+        self._thread.join(5)
+        return self.pcm()
+
+
+def speak(
+    mic: PipeWireMic,
+    pcm: NDArray[np.float32],
+    block_frames: int = 480,
+    until: Callable[[], bool] = lambda: False,
+) -> None:
+    """Push PCM at the rate of real time."""
+    begin = time.monotonic()
+    for at in range(0, len(pcm), block_frames):
+        assert mic.push(pcm[at : at + block_frames])
+        if until():
+            return
+        time.sleep(max(0, begin + (at + block_frames) / SAMPLE_RATE - time.monotonic()))
+
+
+def wait_for_recorder(mic: PipeWireMic) -> None:
+    wait_until("somebody to record", lambda: mic.stats.quantum > 0)

@@ -1,0 +1,464 @@
+"""Desktop out, on a real daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from tests.conftest import wait_until
+from tests.graph.conftest import (
+    STEADY_FRAMES,
+    Applications,
+    Listener,
+    followed_by_silence,
+    heard,
+    joined,
+    loudest_hz,
+    ramp,
+    tone,
+    undisturbed,
+)
+
+import stagebox
+from stagebox import SAMPLE_RATE, CaptureClosed, Chunk, open_audio_capture
+from stagebox.testing import PrivateGraph
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+# --- what is heard ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [2, 6, 8])
+def test_a_ramp_of_10_seconds_arrives_whole(
+    private_graph: PrivateGraph, applications: Applications, channels: int
+) -> None:
+    private_graph.add_sink("wide", channels)
+    sent = followed_by_silence(ramp(10 * SAMPLE_RATE, channels))
+
+    def attempt() -> list[Chunk]:
+        capture = open_audio_capture(
+            channels, target="wide", quantum_frames=STEADY_FRAMES, remote=private_graph.remote
+        )
+        listener = Listener(capture)
+        assert applications.play(sent, target="wide").wait(30) == 0
+        wait_until("the end", lambda: not listener.chunks[-1].pcm.any())
+        assert capture.stats.lost == 0
+        listener.stop()
+        return listener.chunks
+
+    received = heard(joined(undisturbed(attempt)))
+    assert np.array_equal(received, np.arange(1, 10 * SAMPLE_RATE + 1))
+
+
+@pytest.mark.parametrize("channels", [6, 8])
+def test_positions_a_narrower_sink_lacks_are_exactly_silent(
+    private_graph: PrivateGraph, applications: Applications, channels: int
+) -> None:
+    noise = np.random.default_rng(1).uniform(-0.9, 0.9, (SAMPLE_RATE, 2)).astype(np.float32)
+    capture = open_audio_capture(channels, remote=private_graph.remote)
+    listener = Listener(capture)
+    assert applications.play(noise).wait(30) == 0
+    pcm = listener.stop()
+    assert np.abs(pcm[:, :2]).max() > 0.8
+    assert not pcm[:, 2:].any()
+
+
+def test_mono_is_the_mean_of_a_stereo_sink_or_louder(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    capture = open_audio_capture(1, remote=private_graph.remote)
+    listener = Listener(capture)
+    assert applications.play(tone(1000, 1)).wait(30) == 0
+    pcm = listener.stop()
+    assert pcm.shape[1] == 1
+    assert np.abs(pcm).max() >= 0.499
+
+
+def test_a_capture_without_target_follows_the_default_sink(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    private_graph.add_sink("other")
+    capture = open_audio_capture(remote=private_graph.remote)
+    private_graph.configure_default("sink", "other")
+    wait_until("the new default", lambda: private_graph.default("sink") == "other")
+    listener = Listener(capture)
+    applications.play(tone(1000, 20), target="other")
+    wait_until("sound from the new default", lambda: np.abs(listener.pcm()).max(initial=0) > 0.4)
+    listener.stop()
+
+
+def test_a_target_is_heard_and_the_default_sink_is_not(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    private_graph.add_sink("other")
+    capture = open_audio_capture(target="other", remote=private_graph.remote)
+    listener = Listener(capture)
+    applications.play(tone(500, 20))
+    applications.play(tone(2000, 20), target="other")
+    wait_until("both tones", lambda: np.count_nonzero(listener.pcm()[:, 0]) > SAMPLE_RATE)
+    pcm = listener.stop()
+    pcm = pcm[np.abs(pcm[:, 0]) > 0][-SAMPLE_RATE // 2 :]
+    spectrum = np.abs(np.fft.rfft(pcm[:, 0] * np.hanning(len(pcm))))
+    at = len(pcm) / SAMPLE_RATE
+    assert loudest_hz(pcm) == pytest.approx(2000, abs=3)
+    assert spectrum[round(500 * at)] < spectrum[round(2000 * at)] / 1000
+
+
+def test_a_source_is_never_captured_and_a_sink_that_comes_later_is(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    private_graph.add_source("tone")
+    private_graph.remove(private_graph.sink)
+    capture = open_audio_capture(remote=private_graph.remote)
+    assert not capture.next_chunk(timeout=1.0)
+    assert capture.stats.frames == 0
+    private_graph.add_sink("late")
+    listener = Listener(capture)
+    applications.play(tone(2000, 20), target="late")
+    wait_until("the late sink's sound", lambda: np.abs(listener.pcm()).max(initial=0) > 0.4)
+    pcm = listener.stop()
+    assert loudest_hz(pcm[-SAMPLE_RATE // 5 :]) == pytest.approx(2000, abs=10)
+
+
+def test_a_graph_at_44100_hz_is_captured_at_48000(tmp_path: Path) -> None:
+    with PrivateGraph(rate_hz=44_100) as graph:
+        applications = Applications(graph, tmp_path)
+        capture = open_audio_capture(remote=graph.remote)
+        listener = Listener(capture)
+        begin = time.monotonic()
+        applications.play(tone(1000, 20))
+        wait_until("two seconds", lambda: len(listener.pcm()) > 2 * SAMPLE_RATE)
+        seconds = time.monotonic() - begin
+        stats = capture.stats
+        pcm = listener.stop()
+        applications.stop()
+    assert stats.rate_hz == SAMPLE_RATE
+    assert stats.graph_rate_hz == 44_100
+    assert loudest_hz(pcm[-SAMPLE_RATE:]) == pytest.approx(1000, abs=2)
+    assert len(pcm) / seconds == pytest.approx(SAMPLE_RATE, rel=0.2)
+
+
+# --- time and loss ---------------------------------------------------------------------------
+
+
+def test_a_reader_asleep_for_a_second_loses_nothing(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    def attempt() -> list[Chunk]:
+        chunks = []
+        with open_audio_capture(
+            quantum_frames=STEADY_FRAMES, remote=private_graph.remote
+        ) as capture:
+            player = applications.play(followed_by_silence(ramp(3 * SAMPLE_RATE, 2)))
+            while player.poll() is None:
+                chunks.append(capture.next_chunk())
+                enough = capture.stats.frames + SAMPLE_RATE
+                wait_until(
+                    "a second without reading",
+                    lambda enough=enough: capture.stats.frames >= enough,
+                )
+            chunks.append(capture.next_chunk())
+            assert capture.stats.lost == 0
+        return chunks
+
+    chunks = undisturbed(attempt)
+    assert max(map(len, chunks)) >= SAMPLE_RATE
+    assert np.array_equal(heard(joined(chunks)), np.arange(1, 3 * SAMPLE_RATE + 1))
+
+
+def test_a_full_ring_counts_exactly_what_it_lost(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    applications.play(ramp(100 * SAMPLE_RATE, 2))
+
+    def attempt() -> list[Chunk]:
+        with open_audio_capture(
+            quantum_frames=STEADY_FRAMES, remote=private_graph.remote
+        ) as capture:
+            wait_until("sound", lambda: capture.next_chunk().pcm.any())
+            wait_until("a loss", lambda: capture.stats.lost > 0)
+            before, after = capture.next_chunk(), capture.next_chunk()
+            assert before.lost_frames == 0
+            assert after.lost_frames == capture.stats.lost
+        return [before, after]
+
+    before, after = undisturbed(attempt)
+    # silence among what was lost would be the player's: then the ramp moved on by less
+    assert 0 < heard(after.pcm)[0] - heard(before.pcm)[-1] - 1 <= after.lost_frames
+
+
+def test_a_chunk_never_spans_a_loss(private_graph: PrivateGraph) -> None:
+    with open_audio_capture(remote=private_graph.remote) as capture:
+        wait_until("a loss", lambda: capture.stats.lost > 0)
+        half = capture.read(60_000)  # makes room behind the loss
+        assert len(half) == 60_000
+        frames = capture.stats.frames
+        wait_until("more", lambda: capture.stats.frames > frames)
+        before, after = capture.next_chunk(), capture.next_chunk()
+    assert before.lost_frames == 0
+    assert len(half) + len(before) <= 1 << 17
+    assert after.lost_frames > 0
+
+
+def test_times_are_the_graphs_and_go_on_with_the_frames(private_graph: PrivateGraph) -> None:
+    def attempt() -> list[Chunk]:
+        with open_audio_capture(
+            quantum_frames=STEADY_FRAMES, remote=private_graph.remote
+        ) as capture:
+            capture.next_chunk()
+            before = time.monotonic_ns()
+            capture.drain()
+            chunks = [capture.next_chunk() for _ in range(20)]
+            assert before - 100_000_000 < chunks[0].time_ns
+            assert chunks[-1].time_ns <= time.monotonic_ns()
+        return chunks
+
+    undisturbed(attempt)  # which is what it checks
+
+
+# --- the ways to read --------------------------------------------------------------------------
+
+
+def test_a_chunk_is_float32_contiguous_and_the_callers_own(private_graph: PrivateGraph) -> None:
+    with open_audio_capture(6, remote=private_graph.remote) as capture:
+        assert capture.channels == 6
+        chunk = capture.next_chunk()
+    assert chunk
+    assert chunk.pcm.dtype == np.float32
+    assert chunk.pcm.shape == (len(chunk), 6)
+    assert chunk.pcm.flags.c_contiguous
+    chunk.pcm[:] = 1
+
+
+def test_an_empty_chunk_means_quiet_and_is_falsy(private_graph: PrivateGraph) -> None:
+    private_graph.remove(private_graph.sink)
+    with open_audio_capture(remote=private_graph.remote) as capture:
+        begin = time.monotonic()
+        chunk = capture.next_chunk(timeout=0.3)
+        assert 0.3 <= time.monotonic() - begin < 1
+        assert not chunk
+        assert len(chunk) == 0
+        assert chunk.pcm.shape == (0, 2)
+        assert len(capture.read(480, timeout=0.1)) == 0
+        assert capture.stats.state == "idle"
+
+
+def test_read_returns_exactly_what_an_encoder_needs(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    with open_audio_capture(
+        quantum_frames=STEADY_FRAMES, remote=private_graph.remote
+    ) as capture:
+        player = applications.play(ramp(SAMPLE_RATE, 2))
+        out = np.empty((960, 2), np.float32)
+        numbers = []
+        while player.poll() is None:
+            block = capture.read(960, out=out)
+            assert np.shares_memory(block, out)
+            assert block.shape == (960, 2)
+            numbers.append(heard(block))
+        rest = capture.read(100_000, timeout=0.3)
+        assert 0 < len(rest) < 100_000  # fewer only on timeout
+    steps = np.diff(np.concatenate(numbers))
+    assert len(steps) > SAMPLE_RATE // 2
+    assert (steps > 0).all()
+    assert np.count_nonzero(steps != 1) < 5  # cycles the machine missed; blocks would be 50
+
+
+def test_a_read_longer_than_the_ring_is_whole(private_graph: PrivateGraph) -> None:
+    with open_audio_capture(remote=private_graph.remote) as capture:
+        assert len(capture.read(150_000, timeout=20)) == 150_000
+        assert capture.stats.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"frames": 0}, ValueError, "1 or more"),
+        ({"frames": 1.5}, TypeError, "int"),
+        ({"frames": 10, "timeout": -1}, ValueError, "timeout"),
+        ({"frames": 10, "out": np.empty((10, 2))}, TypeError, "float32"),
+        ({"frames": 10, "out": np.empty((9, 2), np.float32)}, ValueError, r"\(10, 2\)"),
+        ({"frames": 10, "out": np.empty((2, 10), np.float32).T}, ValueError, "contiguous"),
+    ],
+)
+def test_a_wrong_read_is_refused(
+    private_graph: PrivateGraph, arguments: dict[str, object], error: type[Exception], says: str
+) -> None:
+    with (
+        open_audio_capture(remote=private_graph.remote) as capture,
+        pytest.raises(error, match=says),
+    ):
+        capture.read(**arguments)  # type: ignore[arg-type]  # that is the point
+
+
+def test_drain_forgets_what_waits(private_graph: PrivateGraph) -> None:
+    with open_audio_capture(remote=private_graph.remote) as capture:
+        wait_until("a backlog", lambda: capture.stats.waiting > SAMPLE_RATE // 2)
+        capture.drain()
+        assert len(capture.next_chunk()) < SAMPLE_RATE // 4
+
+
+def is_readable(capture: stagebox.AudioCapturer, timeout: float = 0) -> bool:
+    return bool(select.select([capture], [], [], timeout)[0])
+
+
+def test_fileno_polls_readable_exactly_while_data_waits(private_graph: PrivateGraph) -> None:
+    with open_audio_capture(quantum_frames=2048, remote=private_graph.remote) as capture:
+        for _ in range(20):
+            assert is_readable(capture, 5)
+            assert is_readable(capture)  # it stays so until somebody reads
+            capture.read(1)
+            assert is_readable(capture)  # a part was left
+            while capture.next_chunk(0):
+                pass
+            # a quantum may come just here, but not every time
+            if not is_readable(capture):
+                break
+        else:
+            pytest.fail("still readable after everything was read")
+
+
+def test_fileno_wakes_after_a_read_that_waited_for_many_frames(
+    private_graph: PrivateGraph,
+) -> None:
+    with open_audio_capture(remote=private_graph.remote) as capture:
+        for _ in range(20):
+            capture.read(5000)
+            assert is_readable(capture, 5)
+
+
+def test_iterating_yields_audio_until_the_capture_is_closed(private_graph: PrivateGraph) -> None:
+    capture = open_audio_capture(remote=private_graph.remote)
+    seen = 0
+    for chunk in capture:
+        assert chunk
+        seen += 1
+        if seen == 10:
+            capture.close()
+    assert seen == 10
+
+
+def test_async_iteration_leaves_the_event_loop_free(private_graph: PrivateGraph) -> None:
+    async def listen() -> tuple[int, int]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.001)
+                ticks += 1
+
+        ticker = asyncio.create_task(tick())
+        frames = 0
+        with open_audio_capture(remote=private_graph.remote) as capture:
+            async for chunk in capture:
+                frames += len(chunk)
+                if frames > SAMPLE_RATE // 2:
+                    capture.close()
+        ticker.cancel()
+        return frames, ticks
+
+    frames, ticks = asyncio.run(listen())
+    assert frames > SAMPLE_RATE // 2
+    assert ticks > 20
+
+
+def test_two_async_readers_share_one_capture(private_graph: PrivateGraph) -> None:
+    async def listen() -> list[int]:
+        with open_audio_capture(remote=private_graph.remote) as capture:
+
+            async def count() -> int:
+                frames = 0
+                async for chunk in capture:
+                    frames += len(chunk)
+                    if capture.stats.frames > SAMPLE_RATE // 2:
+                        capture.close()
+                return frames
+
+            return await asyncio.gather(count(), count())
+
+    assert sum(asyncio.run(listen())) > SAMPLE_RATE // 3
+
+
+def test_async_iteration_can_be_cancelled(private_graph: PrivateGraph) -> None:
+    private_graph.remove(private_graph.sink)
+
+    async def listen() -> None:
+        with open_audio_capture(remote=private_graph.remote) as capture:
+            async for _ in capture:
+                pytest.fail("there is nothing to hear")
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(listen(), 0.2))
+
+
+# --- interruption --------------------------------------------------------------------------------
+
+
+def test_close_from_another_thread_wakes_a_waiting_reader(private_graph: PrivateGraph) -> None:
+    private_graph.remove(private_graph.sink)
+    capture = open_audio_capture(remote=private_graph.remote)
+    outcome: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            capture.next_chunk(timeout=30)
+        except CaptureClosed as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    time.sleep(0.1)  # most likely it waits by now; if not, it must raise all the same
+    begin = time.monotonic()
+    capture.close()
+    thread.join(10)
+    assert outcome
+    assert time.monotonic() - begin < 1
+    with pytest.raises(CaptureClosed):
+        capture.next_chunk()
+    with pytest.raises(CaptureClosed):
+        capture.read(10)
+    assert capture.stats.state == "closed"
+
+
+WAITING = """
+import sys, time, stagebox
+capture = stagebox.open_audio_capture(remote=sys.argv[1])
+print("waiting", flush=True)
+try:
+    capture.{call}
+except KeyboardInterrupt:
+    print(time.monotonic(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("call", ["next_chunk(30)", "read(100000, 30)"])
+def test_ctrl_c_is_answered_within_100_ms_while_waiting(
+    private_graph: PrivateGraph, call: str
+) -> None:
+    private_graph.remove(private_graph.sink)
+    delays = []
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", WAITING.format(call=call), private_graph.remote],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as waiting:
+            assert waiting.stdout
+            assert waiting.stdout.readline() == "waiting\n"
+            time.sleep(0.1)
+            sent = time.monotonic()
+            waiting.send_signal(signal.SIGINT)
+            delays.append(float(waiting.stdout.readline()) - sent)
+    assert sorted(delays)[1] < 0.1

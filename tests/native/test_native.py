@@ -1,0 +1,84 @@
+"""Builds and runs the C tests under sanitizers, and reads what the data thread's files may call."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+CSRC = ROOT / "csrc"
+
+FLAGS = ("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
+ADDRESS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+THREAD = ("-fsanitize=thread",)
+
+ALLOWED_ON_THE_DATA_THREAD = {
+    # PipeWire's own real-time-safe calls
+    "pw_stream_dequeue_buffer",
+    "pw_stream_get_time_n",
+    "pw_stream_queue_buffer",
+    # copies, also as the compiler's hardening spells them
+    "memcpy",
+    "__memcpy_chk",
+    "memmove",
+    "memset",
+    "__memset_chk",
+    "__stack_chk_fail",
+    # the eventfd that wakes a waiting reader
+    "write",
+    # the linker's, not a call
+    "_GLOBAL_OFFSET_TABLE_",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "sanitizer"),
+    [
+        ("test_ring", ADDRESS),
+        ("test_jitter", ADDRESS),
+        ("test_ring_threads", ADDRESS),
+        ("test_ring_threads", THREAD),
+    ],
+)
+def test_c_code_passes_its_tests_under(
+    name: str, sanitizer: tuple[str, ...], tmp_path: Path
+) -> None:
+    program = tmp_path / name
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run(
+        [compiler, *FLAGS, *sanitizer, f"-I{CSRC}", HERE / f"{name}.c", "-o", program]
+        + ["-lm", "-lpthread"],
+        check=True,
+    )
+    done = subprocess.run([program], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("ok ")
+
+
+def built_objects() -> dict[str, Path]:
+    """Object files of our C, by source name, from the newest build in this checkout."""
+    builds = sorted((ROOT / "build").glob("*/compile_commands.json"), key=os.path.getmtime)
+    assert builds, "nothing is built in build/: run `make test`, or pip install -e . first"
+    return {
+        Path(entry["file"]).name: Path(entry["directory"]) / entry["output"]
+        for entry in json.loads(builds[-1].read_text())
+    }
+
+
+@pytest.mark.parametrize("source", ["capture_rt.c", "mic_rt.c"])
+def test_the_data_thread_calls_only_what_it_may(source: str) -> None:
+    listing = subprocess.run(
+        ["nm", "-u", built_objects()[source]], capture_output=True, text=True, check=True
+    )
+    undefined = {line.split()[-1].split("@")[0] for line in listing.stdout.splitlines()}
+    assert "pw_stream_dequeue_buffer" in undefined  # the right file was read
+    assert undefined <= ALLOWED_ON_THE_DATA_THREAD, sorted(undefined - ALLOWED_ON_THE_DATA_THREAD)
+
+
+def test_every_data_thread_file_is_checked() -> None:
+    assert {path.name for path in CSRC.glob("*_rt.c")} == {"capture_rt.c", "mic_rt.c"}
