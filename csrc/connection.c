@@ -164,8 +164,8 @@ static int connect_core(struct sbx_connection *connection, int fd)
     connection->registry = pw_core_get_registry(connection->core, PW_VERSION_REGISTRY, 0);
     if (connection->registry == NULL)
         return -errno;
-    pw_registry_add_listener(connection->registry, &connection->registry_listener,
-                             &registry_events, connection);
+    pw_registry_add_listener(connection->registry, &connection->registry_listener, &registry_events,
+                             connection);
     return 0;
 }
 

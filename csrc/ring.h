@@ -159,8 +159,8 @@ static inline bool sbx_ring_write(struct sbx_ring *ring, const float *frames, ui
 }
 
 /* Thread: producer. PCM from outside: what is not a number becomes silence. */
-static inline bool sbx_ring_write_finite(struct sbx_ring *ring, const float *frames,
-                                         uint32_t count, int64_t time_ns)
+static inline bool sbx_ring_write_finite(struct sbx_ring *ring, const float *frames, uint32_t count,
+                                         int64_t time_ns)
 {
     return sbx_ring_write_with(ring, frames, count, time_ns, 0, sbx_copy_finite);
 }

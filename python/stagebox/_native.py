@@ -46,6 +46,9 @@ WAIT_SLICE_MS: Final = 50
 STATES: Final = ("opening", "idle", "streaming", "dead", "closed")
 """The names of `enum sbx_state`, by value."""
 
+_SYSTEM_DIRECTORY: Final = Path("/run/pipewire")
+"""Where libpipewire looks for a system-wide daemon."""
+
 _REASON_BYTES: Final = 256
 _FLOAT32_FORMATS: Final = ("f", "@f", "=f", "<f" if sys.byteorder == "little" else ">f")
 
@@ -59,16 +62,14 @@ class _Extension(NamedTuple):
 def _extension() -> _Extension:
     """Load the extension, and with it libpipewire, at first use."""
     if sys.platform != "linux":
-        msg = f"stagebox needs Linux and PipeWire; this is {sys.platform}"
-        raise UnsupportedPlatform(msg)
+        raise UnsupportedPlatform(f"stagebox needs Linux and PipeWire; this is {sys.platform}")
     try:
         from . import _stagebox  # noqa: PLC0415 - it links to libpipewire, which may be missing
     except ImportError as error:
-        msg = (
+        raise PipeWireUnavailable(
             f"libpipewire could not be loaded ({error}); install it: "
             "libpipewire-0.3-0 on Debian and Ubuntu, pipewire-libs on Fedora, libpipewire on Arch"
-        )
-        raise PipeWireUnavailable(msg) from error
+        ) from error
     return _Extension(_stagebox.ffi, _stagebox.lib)
 
 
@@ -89,8 +90,7 @@ class Deadline:
 
     def __init__(self, timeout: float) -> None:
         if math.isnan(timeout) or timeout < 0:
-            msg = f"timeout must be 0 or more seconds, not {timeout!r}"
-            raise ValueError(msg)
+            raise ValueError(f"timeout must be 0 or more seconds, not {timeout!r}")
         self._at = time.monotonic() + timeout
 
     @property
@@ -123,12 +123,11 @@ def socket_paths(remote: str | None) -> list[Path]:
     """
     name = remote or os.environ.get("PIPEWIRE_REMOTE") or "pipewire-0"
     if "\0" in name:
-        msg = f"remote must not contain a NUL character: {name!r}"
-        raise ValueError(msg)
+        raise ValueError(f"remote must not contain a NUL character: {name!r}")
     if name.startswith("/"):
         return [Path(name)]
     directory = os.environ.get("PIPEWIRE_RUNTIME_DIR") or os.environ.get("XDG_RUNTIME_DIR")
-    return [Path(place) / name for place in (directory, "/run/pipewire") if place]
+    return [Path(place) / name for place in (directory, _SYSTEM_DIRECTORY) if place]
 
 
 class Connection:
@@ -156,15 +155,15 @@ class Connection:
             lambda ms: self._lib.sbx_connection_wait(self.handle, sequence, ms), deadline
         )
         if result == 0:
-            msg = (
+            raise PipeWireUnavailable(
                 f"the PipeWire daemon at {self.path} did not answer within {OPEN_TIMEOUT:g} s; "
                 "is it stopped or overloaded?"
             )
-            raise PipeWireUnavailable(msg)
         if result < 0:
             reason = _reason(self._lib.sbx_connection_error, self.handle)
-            msg = f"the PipeWire daemon at {self.path} went away during the handshake: {reason}"
-            raise PipeWireUnavailable(msg)
+            raise PipeWireUnavailable(
+                f"the PipeWire daemon at {self.path} went away during the handshake: {reason}"
+            )
 
     def sinks(self) -> list[str]:
         """Return the `node.name` of every sink the daemon has announced."""
@@ -183,12 +182,13 @@ _shared: weakref.WeakValueDictionary[Path, Connection] = weakref.WeakValueDictio
 _shared_lock = threading.Lock()
 
 
-def _connect_once(paths: list[Path]) -> Connection:
+def _connection(paths: list[Path]) -> tuple[Connection, bool]:
+    """Return a connection to the first daemon that listens, and whether it was there before."""
     with _shared_lock:
         for path in paths:
             connection = _shared.get(path)
             if connection is not None and connection.alive:
-                return connection
+                return connection, True
         failures: list[OSError] = []
         for path in paths:
             try:
@@ -196,31 +196,34 @@ def _connect_once(paths: list[Path]) -> Connection:
             except OSError as error:
                 failures.append(error)
             else:
-                return connection
+                return connection, False
     raise _unavailable(paths, failures)
 
 
 def _unavailable(paths: list[Path], failures: list[OSError]) -> PipeWireUnavailable:
     reasons = "; ".join(f"{error.filename}: {error.strerror}" for error in failures)
-    if all(error.errno in {errno.ENOENT, errno.ECONNREFUSED} for error in failures):
-        hint = "start it, for example with: systemctl --user start pipewire wireplumber"
-        if len(paths) == 1 and not paths[0].is_absolute():
-            hint = "set XDG_RUNTIME_DIR to the desktop session's, for example /run/user/1000"
-        return PipeWireUnavailable(f"no PipeWire daemon is running ({reasons}); {hint}")
-    return PipeWireUnavailable(f"the PipeWire daemon cannot be reached ({reasons})")
+    if any(error.errno not in {errno.ENOENT, errno.ECONNREFUSED} for error in failures):
+        return PipeWireUnavailable(f"the PipeWire daemon cannot be reached ({reasons})")
+    hint = "start it, for example with: systemctl --user start pipewire wireplumber"
+    if paths == [_SYSTEM_DIRECTORY / paths[0].name]:
+        hint = (
+            "XDG_RUNTIME_DIR is not set: set it to the desktop session's, for example "
+            f"/run/user/{os.getuid()}"
+        )
+    return PipeWireUnavailable(f"no PipeWire daemon is running ({reasons}); {hint}")
 
 
 def connect(remote: str | None, deadline: Deadline) -> Connection:
     """Return the process's connection to that daemon, its handshake done."""
     paths = socket_paths(remote)
-    connection = _connect_once(paths)
+    connection, reused = _connection(paths)
     try:
         connection.sync(deadline)
     except PipeWireUnavailable:
-        if connection.alive:
+        if connection.alive or not reused:
             raise
-        # A daemon that has just been restarted: the old connection had not noticed yet.
-        connection = _connect_once(paths)
+        # The daemon has just been restarted, and the old connection had not noticed yet.
+        connection, _ = _connection(paths)
         connection.sync(deadline)
     return connection
 
@@ -231,22 +234,18 @@ def connect(remote: str | None, deadline: Deadline) -> Connection:
 def text(name: str, value: str) -> bytes:
     """Encode a node's name or description, which PipeWire keeps as it is."""
     if not isinstance(value, str):
-        msg = f"{name} must be a str, not {type(value).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     if not value or "\0" in value:
-        msg = f"{name} must not be empty or contain a NUL character: {value!r}"
-        raise ValueError(msg)
+        raise ValueError(f"{name} must not be empty or contain a NUL character: {value!r}")
     return value.encode()
 
 
 def quantum(value: int) -> int:
     """Check a `quantum_frames`: PipeWire's clock.min-quantum floor to its clock.quantum-limit."""
     if not isinstance(value, int) or isinstance(value, bool):
-        msg = f"quantum_frames must be an int, not {type(value).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"quantum_frames must be an int, not {type(value).__name__}")
     if not 4 <= value <= 8192:
-        msg = f"quantum_frames must be 4 to 8192, not {value}"
-        raise ValueError(msg)
+        raise ValueError(f"quantum_frames must be 4 to 8192, not {value}")
     return value
 
 
@@ -256,23 +255,25 @@ def frames_of(pcm: Pcm, channels: int, *, writable: bool = False) -> tuple[Any, 
     `pcm` is any C-contiguous buffer of native float32, `(frames, channels)` or flat and
     interleaved; TypeError or ValueError otherwise.
     """
-    view = memoryview(pcm)  # type: ignore[arg-type]  # numpy arrays are buffers before 3.12 too
+    try:
+        view = memoryview(pcm)  # type: ignore[arg-type]  # arrays are buffers, whatever they declare
+    except TypeError:
+        raise TypeError(
+            f"PCM must be a buffer of float32, such as a numpy array, not {type(pcm).__name__}"
+        ) from None
     if view.format not in _FLOAT32_FORMATS:
-        msg = f"PCM must be float32, not buffer format {view.format!r}"
-        raise TypeError(msg)
+        raise TypeError(f"PCM must be float32, not buffer format {view.format!r}")
     if not view.c_contiguous:
-        msg = "PCM must be C-contiguous; numpy.ascontiguousarray() makes it so"
-        raise ValueError(msg)
+        raise ValueError("PCM must be C-contiguous; numpy.ascontiguousarray() makes it so")
     shape = view.shape or ()
     if (len(shape) == 2 and shape[1] != channels) or len(shape) not in {1, 2}:
-        msg = f"PCM must have shape (frames, {channels}) or be flat, not {shape}"
-        raise ValueError(msg)
+        raise ValueError(f"PCM must have shape (frames, {channels}) or be flat, not {shape}")
     if len(shape) == 1 and shape[0] % channels:
-        msg = f"flat PCM must hold whole frames of {channels} samples, not {shape[0]} samples"
-        raise ValueError(msg)
+        raise ValueError(
+            f"flat PCM must hold whole frames of {channels} samples, not {shape[0]} samples"
+        )
     if writable and view.readonly:
-        msg = "the buffer to fill must be writable"
-        raise ValueError(msg)
+        raise ValueError("the buffer to fill must be writable")
     pointer = _extension().ffi.from_buffer("float[]", view)
     return pointer, view.nbytes // (4 * channels)
 
@@ -307,8 +308,7 @@ class Capture:
         """The C object, or CaptureClosed. Hold it for as long as C uses it."""
         handle = self._handle
         if handle is None:
-            msg = "the capture is closed"
-            raise CaptureClosed(msg)
+            raise CaptureClosed("the capture is closed")
         return handle
 
     def wait(self, min_frames: int, deadline: Deadline) -> int:
@@ -317,12 +317,10 @@ class Capture:
         while True:
             depth = int(self._lib.sbx_capture_wait(handle, min_frames, deadline.slice_ms()))
             if depth == self._lib.SBX_CLOSED:
-                msg = "the capture was closed while it was read"
-                raise CaptureClosed(msg)
+                raise CaptureClosed("the capture was closed while it was read")
             if depth == self._lib.SBX_DEAD:
                 reason = _reason(self._lib.sbx_capture_error, handle)
-                msg = f"the capture's backend is gone: {reason}"
-                raise CaptureDied(msg)
+                raise CaptureDied(f"the capture's backend is gone: {reason}")
             if depth >= min_frames or deadline.passed or not self._lib.sbx_capture_alive(handle):
                 return depth
 
@@ -369,6 +367,7 @@ class Mic:
         self,
         connection: Connection,
         channels: int,
+        *,
         name: str,
         description: str,
         priority: int,
@@ -398,16 +397,14 @@ class Mic:
         """The C object, or BackendDied once closed. Hold it for as long as C uses it."""
         handle = self._handle
         if handle is None:
-            msg = "the microphone is closed"
-            raise BackendDied(msg)
+            raise BackendDied("the microphone is closed")
         return handle
 
     def push(self, pcm: Pcm, channels: int) -> bool:
         """Hand frames over; False when the backend is dead."""
         pointer, frames = frames_of(pcm, channels)
         if frames > SAMPLE_RATE:
-            msg = f"a push takes at most {SAMPLE_RATE} frames (1 s), not {frames}"
-            raise ValueError(msg)
+            raise ValueError(f"a push takes at most {SAMPLE_RATE} frames (1 s), not {frames}")
         return bool(self._lib.sbx_mic_push(self.handle, pointer, frames))
 
     @property

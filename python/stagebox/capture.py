@@ -149,7 +149,7 @@ class AudioCapturer(Protocol):
         ...
 
 
-class PipeWireCapture:
+class PipeWireCapture(AudioCapturer):
     """The `AudioCapturer` that `open_audio_capture` returns."""
 
     def __init__(self, native: _native.Capture, channels: int) -> None:
@@ -206,20 +206,20 @@ class PipeWireCapture:
 
     def _buffer(self, frames: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
         if not isinstance(frames, int) or isinstance(frames, bool):
-            msg = f"frames must be an int, not {type(frames).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"frames must be an int, not {type(frames).__name__}")
         if frames < 1:
-            msg = f"frames must be 1 or more, not {frames}"
-            raise ValueError(msg)
+            raise ValueError(f"frames must be 1 or more, not {frames}")
         shape = (frames, self._channels)
         if out is None:
             return np.empty(shape, np.float32)
         if not isinstance(out, np.ndarray) or out.dtype != np.float32:
-            msg = f"out must be a float32 numpy array, not {getattr(out, 'dtype', type(out))}"
-            raise TypeError(msg)
+            raise TypeError(
+                f"out must be a float32 numpy array, not {getattr(out, 'dtype', type(out))}"
+            )
         if out.shape != shape or not out.flags.c_contiguous or not out.flags.writeable:
-            msg = f"out must be C-contiguous, writable and of shape {shape}, not {out.shape}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"out must be C-contiguous, writable and of shape {shape}, not {out.shape}"
+            )
         return out
 
     def drain(self) -> None:
@@ -307,8 +307,7 @@ def open_audio_capture(
         UnsupportedPlatform: not Linux.
     """
     if channels not in POSITIONS:
-        msg = f"channels must be one of {sorted(POSITIONS)}, not {channels!r}"
-        raise ValueError(msg)
+        raise ValueError(f"channels must be one of {sorted(POSITIONS)}, not {channels!r}")
     quantum = _native.quantum(quantum_frames)
     if target is not None:
         _native.text("target", target)
@@ -323,5 +322,6 @@ def open_audio_capture(
 def _check_sink(target: str, sinks: list[str]) -> None:
     if target not in sinks:
         known = ", ".join(map(repr, sorted(sinks))) or "none"
-        msg = f"target: there is no sink with node.name {target!r}; the graph's sinks: {known}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"target: there is no sink with node.name {target!r}; the graph's sinks: {known}"
+        )

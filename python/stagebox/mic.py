@@ -101,7 +101,7 @@ class VirtualMic(Protocol):
         ...
 
 
-class PipeWireMic:
+class PipeWireMic(VirtualMic):
     """The `VirtualMic` that `open_virtual_mic` returns."""
 
     def __init__(self, native: _native.Mic, channels: int) -> None:
@@ -152,8 +152,7 @@ class PipeWireMic:
         pushed in the last seconds. Any thread; takes effect in the next cycle.
         """
         if frames is not None and not 1 <= frames <= SAMPLE_RATE // 2:
-            msg = f"frames must be 1 to {SAMPLE_RATE // 2}, or None, not {frames!r}"
-            raise ValueError(msg)
+            raise ValueError(f"frames must be 1 to {SAMPLE_RATE // 2}, or None, not {frames!r}")
         self._native.set_target(frames or 0)
 
     def close(self) -> None:
@@ -201,13 +200,20 @@ def open_virtual_mic(
         UnsupportedPlatform: not Linux.
     """
     if channels not in MIC_CHANNEL_COUNTS:
-        msg = f"channels must be one of {list(MIC_CHANNEL_COUNTS)}, not {channels!r}"
-        raise ValueError(msg)
+        raise ValueError(f"channels must be one of {list(MIC_CHANNEL_COUNTS)}, not {channels!r}")
     _native.text("name", name)
     _native.text("description", description)
     quantum = _native.quantum(quantum_frames)
     priority = DEFAULT_PRIORITY if make_default else PLAIN_PRIORITY
     deadline = _native.Deadline(_native.OPEN_TIMEOUT)
     connection = _native.connect(remote, deadline)
-    native = _native.Mic(connection, channels, name, description, priority, quantum, deadline)
+    native = _native.Mic(
+        connection,
+        channels,
+        name=name,
+        description=description,
+        priority=priority,
+        quantum_frames=quantum,
+        deadline=deadline,
+    )
     return PipeWireMic(native, channels)

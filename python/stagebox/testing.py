@@ -82,6 +82,7 @@ class PrivateGraph:
             DBUS_SESSION_BUS_ADDRESS pointing into it.
         remote: the daemon's socket path, for `remote=`.
         sink: the null sink's `node.name`.
+        processes: the bus, the daemon and the session manager, in this order.
 
     Raises:
         PipeWireUnavailable: a program is missing (the message says which package has it), or
@@ -92,21 +93,20 @@ class PrivateGraph:
 
     def __init__(self, channels: int = 2, *, rate_hz: int = SAMPLE_RATE) -> None:
         if channels not in POSITIONS:
-            msg = f"channels must be one of {sorted(POSITIONS)}, not {channels!r}"
-            raise ValueError(msg)
+            raise ValueError(f"channels must be one of {sorted(POSITIONS)}, not {channels!r}")
         self._rate_hz = rate_hz
         self._nodes = [_Node(self.sink, "Audio/Sink", "support.null-audio-sink", channels)]
         self._directory: Path | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._group = 0
+        self.processes: list[subprocess.Popen[bytes]] = []
         self.env: dict[str, str] = {}
 
     @property
     def directory(self) -> Path:
         """The temporary directory: sockets, configuration and the daemons' logs."""
         if self._directory is None:
-            msg = "the private graph is not running: use it as a context manager"
-            raise StageboxError(msg)
+            raise StageboxError("the private graph is not running: use it as a context manager")
         return self._directory
 
     @property
@@ -123,6 +123,7 @@ class PrivateGraph:
         try:
             self._prepare()
             self._watchdog = self._spawn_watchdog()
+            self._group = self._watchdog.pid
             self._start_bus()
             self._start_daemons()
         except BaseException:
@@ -177,7 +178,7 @@ class PrivateGraph:
             if _properties(entry).get("node.name") == name:
                 self._run("pw-cli", "destroy", str(entry["id"]))
         self._nodes = [node for node in self._nodes if node.name != name]
-        self._wait(f"end of {name!r}", lambda: name not in self.node_names(), self._processes[-1])
+        self._wait(f"end of {name!r}", lambda: name not in self.node_names(), self.processes[-1])
 
     def configure_default(self, kind: str, name: str) -> None:
         """Make a node the user's configured default "sink" or "source"."""
@@ -216,11 +217,10 @@ class PrivateGraph:
         missing = [program for program in _PROGRAMS if shutil.which(program) is None]
         if missing:
             packages = " ".join(sorted({_PROGRAMS[program] for program in missing}))
-            msg = (
+            raise PipeWireUnavailable(
                 f"a private graph needs {', '.join(missing)}; install them, on Debian and Ubuntu "
                 f"with: apt-get install {packages}"
             )
-            raise PipeWireUnavailable(msg)
 
     def _prepare(self) -> None:
         directory = self.directory
@@ -250,7 +250,6 @@ class PrivateGraph:
         )
 
     def _spawn(self, *command: str) -> subprocess.Popen[bytes]:
-        assert self._watchdog is not None
         log = self.directory / f"{command[0]}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
@@ -260,9 +259,9 @@ class PrivateGraph:
                 stdout=output,
                 stderr=output,
                 # the watchdog's group: out of the terminal's Ctrl-C, within its reach
-                process_group=self._watchdog.pid,
+                process_group=self._group,
             )
-        self._processes.append(process)
+        self.processes.append(process)
         return process
 
     def _start_bus(self) -> None:
@@ -281,14 +280,13 @@ class PrivateGraph:
 
     def _add(self, node: _Node) -> None:
         if node.channels not in POSITIONS:
-            msg = f"channels must be one of {sorted(POSITIONS)}, not {node.channels!r}"
-            raise ValueError(msg)
+            raise ValueError(f"channels must be one of {sorted(POSITIONS)}, not {node.channels!r}")
         self._make(node)
         self._nodes.append(node)
 
     def _make(self, node: _Node) -> None:
         self._run("pw-cli", "create-node", "adapter", node.properties())
-        self._wait(f"node {node.name!r}", lambda: self._has_ports(node.name), self._processes[-1])
+        self._wait(f"node {node.name!r}", lambda: self._has_ports(node.name), self.processes[-1])
 
     def _run(self, *command: str) -> None:
         subprocess.run(
@@ -308,9 +306,7 @@ class PrivateGraph:
                 return bool(info["n-input-ports"] or info["n-output-ports"])
         return False
 
-    def _wait(
-        self, what: str, ready: Callable[[], bool], process: subprocess.Popen[bytes]
-    ) -> None:
+    def _wait(self, what: str, ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _READY_TIMEOUT
         while not ready():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -318,14 +314,15 @@ class PrivateGraph:
                     f"{log.name}: {log.read_text(errors='replace')[-500:]}"
                     for log in sorted(self.directory.glob("*.log"))
                 )
-                msg = f"the private graph did not come up: no {what[:60]}\n{logs}"
-                raise PipeWireUnavailable(msg)
+                raise PipeWireUnavailable(
+                    f"the private graph did not come up: no {what[:60]}\n{logs}"
+                )
             time.sleep(0.02)
 
     def _end_processes(self, keep: int = 0, kill: signal.Signals = signal.SIGTERM) -> None:
         """End all but the first `keep` processes, the last started first."""
-        while len(self._processes) > keep:
-            process = self._processes.pop()
+        while len(self.processes) > keep:
+            process = self.processes.pop()
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(kill)
             try:

@@ -7,19 +7,19 @@ import threading
 import time
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import soundfile
-from tests.conftest import wait_until
 
 from stagebox import SAMPLE_RATE, AudioCapturer, Chunk
 from stagebox.layout import POSITIONS
+from tests.conftest import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -92,7 +92,9 @@ class Applications:
         return self._run([*command, str(path)])
 
     @contextmanager
-    def recording(self, name: str = "stagebox-mic", channels: int = 2) -> Iterator[list[np.ndarray]]:
+    def recording(
+        self, name: str = "stagebox-mic", channels: int = 2
+    ) -> Iterator[list[np.ndarray]]:
         """Record a source for as long as the block lasts; the list then holds the PCM."""
         path = self._directory / f"record-{len(self._running)}.wav"
         command = ["pw-record", "--target", name, "--format", "f32", "--rate", str(SAMPLE_RATE)]

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+import stagebox
+from stagebox import SAMPLE_RATE, CaptureClosed, Chunk, open_audio_capture
+from stagebox.testing import PrivateGraph
 from tests.conftest import wait_until
 from tests.graph.conftest import (
     STEADY_FRAMES,
@@ -26,10 +30,6 @@ from tests.graph.conftest import (
     tone,
     undisturbed,
 )
-
-import stagebox
-from stagebox import SAMPLE_RATE, CaptureClosed, Chunk, open_audio_capture
-from stagebox.testing import PrivateGraph
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,6 +148,12 @@ def test_a_graph_at_44100_hz_is_captured_at_48000(tmp_path: Path) -> None:
     assert len(pcm) / seconds == pytest.approx(SAMPLE_RATE, rel=0.2)
 
 
+def wait_for_frames(capture: stagebox.AudioCapturer, frames: int) -> None:
+    """Sleep, as far as the capture can tell, until it has captured that many more."""
+    enough = capture.stats.frames + frames
+    wait_until("frames nobody reads", lambda: capture.stats.frames >= enough)
+
+
 # --- time and loss ---------------------------------------------------------------------------
 
 
@@ -162,11 +168,7 @@ def test_a_reader_asleep_for_a_second_loses_nothing(
             player = applications.play(followed_by_silence(ramp(3 * SAMPLE_RATE, 2)))
             while player.poll() is None:
                 chunks.append(capture.next_chunk())
-                enough = capture.stats.frames + SAMPLE_RATE
-                wait_until(
-                    "a second without reading",
-                    lambda enough=enough: capture.stats.frames >= enough,
-                )
+                wait_for_frames(capture, SAMPLE_RATE)
             chunks.append(capture.next_chunk())
             assert capture.stats.lost == 0
         return chunks
@@ -185,7 +187,8 @@ def test_a_full_ring_counts_exactly_what_it_lost(
         with open_audio_capture(
             quantum_frames=STEADY_FRAMES, remote=private_graph.remote
         ) as capture:
-            wait_until("sound", lambda: capture.next_chunk().pcm.any())
+            while not capture.next_chunk().pcm.any():
+                pass
             wait_until("a loss", lambda: capture.stats.lost > 0)
             before, after = capture.next_chunk(), capture.next_chunk()
             assert before.lost_frames == 0
@@ -202,8 +205,7 @@ def test_a_chunk_never_spans_a_loss(private_graph: PrivateGraph) -> None:
         wait_until("a loss", lambda: capture.stats.lost > 0)
         half = capture.read(60_000)  # makes room behind the loss
         assert len(half) == 60_000
-        frames = capture.stats.frames
-        wait_until("more", lambda: capture.stats.frames > frames)
+        wait_for_frames(capture, 1)
         before, after = capture.next_chunk(), capture.next_chunk()
     assert before.lost_frames == 0
     assert len(half) + len(before) <= 1 << 17
@@ -256,9 +258,7 @@ def test_an_empty_chunk_means_quiet_and_is_falsy(private_graph: PrivateGraph) ->
 def test_read_returns_exactly_what_an_encoder_needs(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:
-    with open_audio_capture(
-        quantum_frames=STEADY_FRAMES, remote=private_graph.remote
-    ) as capture:
+    with open_audio_capture(quantum_frames=STEADY_FRAMES, remote=private_graph.remote) as capture:
         player = applications.play(ramp(SAMPLE_RATE, 2))
         out = np.empty((960, 2), np.float32)
         numbers = []
@@ -386,7 +386,7 @@ def test_two_async_readers_share_one_capture(private_graph: PrivateGraph) -> Non
                         capture.close()
                 return frames
 
-            return await asyncio.gather(count(), count())
+            return list(await asyncio.gather(count(), count()))
 
     assert sum(asyncio.run(listen())) > SAMPLE_RATE // 3
 

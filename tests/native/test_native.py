@@ -13,7 +13,17 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CSRC = ROOT / "csrc"
 
-FLAGS = ("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
+FLAGS = (
+    "-std=gnu11",
+    "-pthread",
+    "-O1",
+    "-g",
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    "-Wshadow",
+    "-Werror",
+)
 ADDRESS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 THREAD = ("-fsanitize=thread",)
 
@@ -51,8 +61,7 @@ def test_c_code_passes_its_tests_under(
     program = tmp_path / name
     compiler = os.environ.get("CC", "cc")
     subprocess.run(
-        [compiler, *FLAGS, *sanitizer, f"-I{CSRC}", HERE / f"{name}.c", "-o", program]
-        + ["-lm", "-lpthread"],
+        [compiler, *FLAGS, *sanitizer, f"-I{CSRC}", HERE / f"{name}.c", "-lm", "-o", program],
         check=True,
     )
     done = subprocess.run([program], capture_output=True, text=True, timeout=100, check=False)

@@ -1,0 +1,53 @@
+# make demo   prove the main job on real audio, in a private PipeWire
+# make test   lint, then every test, with coverage
+# make lint   formatting, linting, types
+# make clean  remove what the others made
+#
+# The first run installs missing system packages (Debian: apt) and makes .venv; later ones reinstall
+# only when pyproject.toml changed, and rebuild only when C changed.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+C := $(wildcard csrc/*.[ch]) $(wildcard tests/native/*.[ch])
+PY := python tests examples csrc scripts
+
+.PHONY: demo test lint format clean system
+
+demo: $(VENV)/.built
+	$(VENV)/bin/stagebox demo
+
+test: lint
+	$(PYTHON) -m coverage erase
+	$(PYTHON) -m coverage run -m pytest
+	$(PYTHON) -m coverage combine --quiet
+	$(PYTHON) -m coverage report
+
+lint: $(VENV)/.built
+	$(VENV)/bin/ruff format --check $(PY)
+	$(VENV)/bin/ruff check $(PY)
+	$(VENV)/bin/mypy
+	$(VENV)/bin/clang-format --dry-run -Werror $(C)
+
+format: $(VENV)/.built
+	$(VENV)/bin/ruff format $(PY)
+	$(VENV)/bin/ruff check --fix $(PY)
+	$(VENV)/bin/clang-format -i $(C)
+
+# Looked at every time, and silent when all is there.
+system:
+	@scripts/install-system-packages
+
+$(VENV)/.ready: pyproject.toml | system
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --upgrade pip
+	$(PYTHON) scripts/requirements.py | $(PYTHON) -m pip install --quiet -r /dev/stdin
+	touch $@
+
+# Editable: Python changes need no install, C changes an incremental build in build/.
+$(VENV)/.built: $(VENV)/.ready CMakeLists.txt $(wildcard csrc/*) | system
+	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist stagebox-demo .coverage .coverage.* \
+	    .mypy_cache .pytest_cache .ruff_cache .hypothesis
