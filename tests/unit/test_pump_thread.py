@@ -20,6 +20,7 @@ from stagebox.errors import CodecError, PipeWireUnavailable, UnsupportedPlatform
 from stagebox.opus import OpusEncoder
 from stagebox.pump import MIC_QUEUE_CAP, MicPump, MicSender
 from stagebox.pump_state import PumpTuning, State
+from tests.conftest import wait_until
 
 PACKET_FRAMES = 960
 PACKET = OpusEncoder(2, "voip").encode(np.full((PACKET_FRAMES, 2), 0.1, np.float32))
@@ -36,15 +37,6 @@ def tuned(stable_after: float = 0, stale_gap: float = 0.08, heartbeat: float = 0
         stale_gap=stale_gap,
         stable_after=stable_after,
     )
-
-
-def wait_until(what: str, predicate: Callable[[], object], timeout: float = 5) -> None:
-    """Wait for a condition; fail, naming it, if it does not come true in time."""
-    end = time.monotonic() + timeout
-    while not predicate():
-        if time.monotonic() > end:
-            pytest.fail(f"timed out waiting for {what}")
-        time.sleep(0.002)
 
 
 class FakeMic:
@@ -431,7 +423,7 @@ def test_whatever_an_opener_raises_is_tried_again(studio: Studio, error: Excepti
         assert pump.stats.open_failures == 1
 
 
-def test_without_a_decoder_the_microphone_is_closed_and_tried_again(
+def test_without_a_decoder_no_microphone_appears_and_it_is_tried_again(
     studio: Studio, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def no_decoder(_: int) -> None:
@@ -440,7 +432,7 @@ def test_without_a_decoder_the_microphone_is_closed_and_tried_again(
     monkeypatch.setattr("stagebox.pump.OpusDecoder", no_decoder)
     with pump_of(studio) as (pump, _):
         wait_until("another attempt", lambda: pump.stats.open_failures >= 2)
-        assert studio.mics[0].calls == ["close"]
+        assert studio.mics == []
         assert pump.stats.opens == 0
     assert "CodecError: no libopus" in caplog.text
 
