@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +128,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     apps.require_programs()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal has an arrow
     console = Console(highlight=False)
     results = _measured(console, arguments)
     console.print(_table(results))
@@ -212,7 +216,7 @@ def _explained(results: list[Result]) -> str:
         "  pw-record's pipe, 6.5 ms of the Opus encoder's look-ahead included.",
         f"similarity: cross-correlation, {DESKTOP.needed:.2f} and {VOICE.needed:.2f} are needed; "
         "voice in pieces of",
-        "  half a second, for a microphone's buffer may cut or fill in a little.",
+        "  a quarter of a second, for a microphone's buffer may cut or fill in a little.",
     ]
     gap_frames = sum(result.outcome.gap_frames for result in results)
     if gap_frames:

@@ -40,7 +40,7 @@ _TAIL_PACKETS: Final = 10
 # pw-play's last, partial quantum never reaches the sink: let that be silence.
 _PLAYED_TAIL_S: Final = 0.1
 
-_PIECE_FRAMES: Final = SAMPLE_RATE // 2
+_PIECE_FRAMES: Final = SAMPLE_RATE // 4
 
 _START_S: Final = 3.0
 _AFTER_S: Final = 0.2
@@ -85,10 +85,11 @@ class Outcome:
 
 def both(place: Place, seconds: float) -> tuple[Outcome, Outcome]:
     """Run desktop out and voice in at the same time."""
+    music, speech = sounds.music(seconds), sounds.speech(seconds)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        desktop = pool.submit(_desktop_out, place, sounds.music(seconds))
-        voice = pool.submit(_voice_in, place, sounds.speech(seconds))
         try:
+            desktop = pool.submit(_desktop_out, place, music)
+            voice = pool.submit(_voice_in, place, speech)
             concurrent.futures.wait((desktop, voice), return_when="FIRST_EXCEPTION")
         finally:
             # All is done, or one failed, or Ctrl-C: in any case nothing is left to wait for.
