@@ -235,12 +235,34 @@ class PrivateGraph:
             "XDG_CONFIG_HOME": str(directory / "config"),
             "XDG_STATE_HOME": str(directory / "state"),
         }
-        fragments = directory / "config" / "pipewire" / "pipewire.conf.d"
-        fragments.mkdir(parents=True)
-        fragments.joinpath("stagebox.conf").write_text(
-            f"context.properties = {{ default.clock.rate = {self._rate_hz} }}\n"
-            "context.spa-libs = { audiotestsrc = audiotestsrc/libspa-audiotestsrc }\n"
-        )
+        for name, text in self._configuration().items():
+            path = directory / "config" / name
+            path.parent.mkdir(parents=True)
+            path.write_text(text)
+
+    def _configuration(self) -> dict[str, str]:
+        """Return the configuration files that differ from the system's, by name."""
+        return {
+            "pipewire/pipewire.conf.d/stagebox.conf": (
+                f"context.properties = {{ default.clock.rate = {self._rate_hz} }}\n"
+                "context.spa-libs = { audiotestsrc = audiotestsrc/libspa-audiotestsrc }\n"
+            ),
+            # No hardware: this machine's sound cards are somebody else's. WirePlumber 0.4 reads
+            # Lua, 0.5 the .conf, and each ignores the other's.
+            "wireplumber/main.lua.d/51-stagebox.lua": (
+                _lua_off("alsa_monitor", "v4l2_monitor", "libcamera_monitor")
+            ),
+            "wireplumber/bluetooth.lua.d/51-stagebox.lua": (
+                _lua_off("bluez_monitor", "bluez_midi_monitor")
+            ),
+            "wireplumber/wireplumber.conf.d/51-stagebox.conf": (
+                "wireplumber.profiles = { main = {\n"
+                "  hardware.audio = disabled\n"
+                "  hardware.bluetooth = disabled\n"
+                "  hardware.video-capture = disabled\n"
+                "} }\n"
+            ),
+        }
 
     def _spawn_watchdog(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -330,6 +352,10 @@ class PrivateGraph:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _lua_off(*monitors: str) -> str:
+    return "".join(f"if {name} then {name}.enabled = false end\n" for name in monitors)
 
 
 def _properties(entry: dict[str, Any]) -> dict[str, Any]:
