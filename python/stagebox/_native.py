@@ -255,8 +255,9 @@ def frames_of(pcm: Pcm, channels: int, *, writable: bool = False) -> tuple[Any, 
     `pcm` is any C-contiguous buffer of native float32, `(frames, channels)` or flat and
     interleaved; TypeError or ValueError otherwise.
     """
+    buffer: Any = pcm  # whether an array is declared to be one depends on numpy's version
     try:
-        view = memoryview(pcm)  # type: ignore[arg-type]  # arrays are buffers, whatever they declare
+        view = memoryview(buffer)
     except TypeError:
         raise TypeError(
             f"PCM must be a buffer of float32, such as a numpy array, not {type(pcm).__name__}"

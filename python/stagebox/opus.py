@@ -293,7 +293,8 @@ def _frames_of(pcm: npt.NDArray[np.float32], channels: int, name: str) -> int:
 
 def _writable(out: npt.NDArray[np.float32]) -> c_float:
     """The first sample of `out`, which keeps `out` from being resized while libopus writes."""
+    buffer: Any = out  # whether an array is declared to be a buffer depends on numpy's version
     try:
-        return c_float.from_buffer(out)  # type: ignore[arg-type]
+        return c_float.from_buffer(buffer)
     except TypeError as error:
         raise ValueError("out must be writable, not read-only") from error

@@ -33,7 +33,7 @@ RAMP_SCALE = 1 << 24
 def ramp(frames: int, channels: int) -> NDArray[np.float32]:
     """PCM that counts: each sample says its frame (from 1) and its channel, exactly."""
     numbers = np.arange(1, frames + 1)[:, None] * channels + np.arange(channels)
-    assert numbers.max() < RAMP_SCALE
+    assert frames * channels + channels < RAMP_SCALE
     return (numbers / RAMP_SCALE).astype(np.float32)
 
 

@@ -136,7 +136,7 @@ class Reader:
         if self._file.samplerate == SAMPLE_RATE:
             yield from self._mixed()
             return
-        import soxr  # type: ignore[import-untyped]  # noqa: PLC0415 - most files do without
+        import soxr  # noqa: PLC0415 - most files do without
 
         stream = soxr.ResampleStream(self._file.samplerate, SAMPLE_RATE, self._channels)
         for block in self._mixed():

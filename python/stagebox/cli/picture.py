@@ -73,8 +73,8 @@ def _draw_envelope(axes: Axes, pcm: NDArray[np.float32], colour: str) -> None:
     seconds = np.linspace(0, len(mono) / SAMPLE_RATE, len(slices))
     axes.fill_between(
         seconds,
-        [float(part.min(initial=0)) for part in slices],
-        [float(part.max(initial=0)) for part in slices],
+        [float(np.min(part, initial=0)) for part in slices],
+        [float(np.max(part, initial=0)) for part in slices],
         color=colour,
         linewidth=0.4,
     )

@@ -60,7 +60,10 @@ def speech(seconds: float) -> NDArray[np.float32]:
     random = np.random.default_rng(_SEED)
     out = np.zeros(frames)
     for start, length in _syllables(frames, random):
-        out[start : start + length] += _shaped(_buzz(length, random), random.choice(_VOWELS_HZ))
+        vowel_hz = _VOWELS_HZ[random.integers(len(_VOWELS_HZ))]
+        out[start : start + length] += _shaped(
+            _buzz(length, random), np.array(vowel_hz, np.float64)
+        )
         hiss = random.uniform(0, 0.06) * _bright(random.normal(0, 1, length // 4))
         out[start : start + len(hiss)] += hiss * _fade(len(hiss), 0.01)
     return np.asarray(0.6 * out / np.abs(out).max(), np.float32)
