@@ -57,10 +57,17 @@ static void arm(struct sbx_capture *capture, uint32_t min_frames)
         wake(capture);
 }
 
-static bool is_armed(struct sbx_capture *capture, uint32_t min_frames)
+static void arm_locked(struct sbx_capture *capture, uint32_t min_frames)
 {
-    return atomic_load_explicit(&capture->rt.alarm, memory_order_relaxed) ==
-           atomic_load_explicit(&capture->rt.ring.read_position, memory_order_relaxed) + min_frames;
+    pthread_mutex_lock(&capture->reader);
+    arm(capture, min_frames);
+    pthread_mutex_unlock(&capture->reader);
+}
+
+static bool is_armed(const struct sbx_capture *capture, uint32_t min_frames)
+{
+    return atomic_load(&capture->rt.alarm) ==
+           atomic_load(&capture->rt.ring.read_position) + min_frames;
 }
 
 /* --- opening and closing ----------------------------------------------------------------- */
@@ -80,8 +87,13 @@ static struct pw_properties *describe(const char *target, uint32_t quantum_frame
     if (props == NULL)
         return NULL;
     pw_properties_setf(props, PW_KEY_NODE_LATENCY, "%u/%u", quantum_frames, SBX_RATE_HZ);
-    if (target != NULL)
+    if (target != NULL) {
         pw_properties_set(props, PW_KEY_TARGET_OBJECT, target);
+        /* Without it rather the end than another sink's sound: the first is understood by
+         * WirePlumber 0.4 and 0.5, the second by 0.5. */
+        pw_properties_set(props, PW_KEY_NODE_DONT_RECONNECT, "true");
+        pw_properties_set(props, "node.dont-fallback", "true");
+    }
     return props;
 }
 
@@ -167,7 +179,13 @@ void sbx_capture_free(sbx_capture *capture)
 
 static bool is_closed(const struct sbx_capture *capture)
 {
-    return atomic_load(&capture->stream.state) == SBX_SHUT;
+    return sbx_stream_state(&capture->stream) == SBX_SHUT;
+}
+
+/* Its lock may be held for ever by a thread that did not come along into this process. */
+static bool is_inherited(const struct sbx_capture *capture)
+{
+    return sbx_connection_inherited(capture->stream.connection);
 }
 
 int64_t sbx_capture_wait(sbx_capture *capture, uint32_t min_frames, int timeout_ms)
@@ -175,15 +193,19 @@ int64_t sbx_capture_wait(sbx_capture *capture, uint32_t min_frames, int timeout_
     struct pollfd woken = {.fd = capture->rt.wake_fd, .events = POLLIN};
 
     if (sbx_ring_depth(&capture->rt.ring) < min_frames && !is_over(capture)) {
-        pthread_mutex_lock(&capture->reader);
         if (!is_armed(capture, min_frames)) /* a read has done it for one frame */
-            arm(capture, min_frames);
-        pthread_mutex_unlock(&capture->reader);
+            arm_locked(capture, min_frames);
         poll(&woken, 1, timeout_ms); /* a signal or a time-out: the caller sees the depth */
+        /* Whoever polls the eventfd finds it as a read leaves it; and where it was readable for
+         * nothing, it is emptied. */
+        if (sbx_ring_depth(&capture->rt.ring) < min_frames)
+            arm_locked(capture, 1);
     }
     const int64_t depth = sbx_ring_depth(&capture->rt.ring);
     if (is_closed(capture))
         return SBX_CLOSED;
+    if (is_inherited(capture))
+        return SBX_DEAD;
     return depth == 0 && is_over(capture) ? SBX_DEAD : depth;
 }
 
@@ -197,6 +219,8 @@ uint32_t sbx_capture_read(sbx_capture *capture, float *frames, uint32_t max_fram
 {
     struct sbx_ring *ring = &capture->rt.ring;
 
+    if (is_inherited(capture))
+        return 0;
     pthread_mutex_lock(&capture->reader);
     uint32_t count = SPA_MIN(sbx_ring_depth(ring), max_frames);
     if (count > 0 && block != NULL) {
@@ -213,6 +237,8 @@ uint32_t sbx_capture_read(sbx_capture *capture, float *frames, uint32_t max_fram
 
 void sbx_capture_drain(sbx_capture *capture)
 {
+    if (is_inherited(capture))
+        return;
     pthread_mutex_lock(&capture->reader);
     sbx_ring_skip(&capture->rt.ring, sbx_ring_depth(&capture->rt.ring));
     arm(capture, 1);
@@ -236,7 +262,7 @@ void sbx_capture_get_stats(sbx_capture *capture, struct sbx_capture_stats *stats
         .depth = sbx_ring_depth(&rt->ring),
         .rate_hz = atomic_load_explicit(&capture->stream.rate_hz, memory_order_relaxed),
         .graph_rate_hz = atomic_load_explicit(&rt->graph_rate_hz, memory_order_relaxed),
-        .state = atomic_load(&capture->stream.state),
+        .state = sbx_stream_state(&capture->stream),
     };
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <spa/utils/result.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,9 +28,11 @@ struct sbx_connection {
     struct spa_hook registry_listener;
     atomic_uint users; /* the owner and every stream */
     atomic_bool alive;
+    unsigned generation; /* of the process that made it */
 
     /* with the loop locked */
     struct spa_list sinks;
+    struct spa_list watches;
     bool answered; /* last_answer is set */
     int last_answer;
     char error[SBX_ERROR_SIZE];
@@ -48,16 +51,29 @@ static void on_core_done(void *data, uint32_t id, int sequence)
     pw_thread_loop_signal(connection->loop, false);
 }
 
+/* Whether an error of the core is the connection's end. The daemon also says there that it knows
+ * an object no more that it has just removed, which is nothing. libpipewire's own report, that it
+ * has stopped reading the socket and will not report anything again, has this message since 0.3 and
+ * whatever number it stopped for (its own streams take only -EPIPE for the end). */
+static bool is_the_end(int result, const char *message)
+{
+    return result == -EPIPE || strcmp(message, "connection error") == 0;
+}
+
 static void on_core_error(void *data, uint32_t id, int sequence, int result, const char *message)
 {
     struct sbx_connection *connection = data;
+    struct sbx_watch *watch;
 
     (void)sequence;
-    /* Errors of one object reach its own listener; -EPIPE on the core is the socket's end. */
-    if (id != PW_ID_CORE || result != -EPIPE)
+    /* Errors of one object reach its own listener. */
+    if (id != PW_ID_CORE || !is_the_end(result, message) ||
+        !atomic_exchange(&connection->alive, false))
         return;
-    if (atomic_exchange(&connection->alive, false))
-        snprintf(connection->error, sizeof(connection->error), "%s", message);
+    snprintf(connection->error, sizeof(connection->error), "%s (%s)", message,
+             spa_strerror(result));
+    spa_list_for_each(watch, &connection->watches, link)
+        watch->lost(watch->data, connection->error);
     pw_thread_loop_signal(connection->loop, false);
 }
 
@@ -116,9 +132,18 @@ static const struct pw_registry_events registry_events = {
 
 /* --- opening ----------------------------------------------------------------------------- */
 
-static void initialise_pipewire(void)
+/* Counts the forks that led to this process. */
+static atomic_uint generation;
+
+static void enter_child(void)
+{
+    atomic_fetch_add(&generation, 1);
+}
+
+static void initialise(void)
 {
     pw_init(NULL, NULL);
+    pthread_atfork(NULL, NULL, enter_child);
 }
 
 /* Thread: control. A connected socket, or a negative errno. */
@@ -211,7 +236,9 @@ sbx_connection *sbx_connection_open(const char *socket_path, int *error)
     atomic_init(&connection->users, 1);
     atomic_init(&connection->alive, true);
     spa_list_init(&connection->sinks);
-    pthread_once(&once, initialise_pipewire);
+    spa_list_init(&connection->watches);
+    connection->generation = atomic_load(&generation);
+    pthread_once(&once, initialise);
     *error = start(connection, fd);
     if (*error < 0) {
         sbx_connection_release(connection);
@@ -246,7 +273,7 @@ void sbx_connection_use(sbx_connection *connection)
 
 void sbx_connection_release(sbx_connection *connection)
 {
-    if (atomic_fetch_sub(&connection->users, 1) == 1)
+    if (!sbx_connection_inherited(connection) && atomic_fetch_sub(&connection->users, 1) == 1)
         destroy(connection);
 }
 
@@ -255,6 +282,21 @@ void sbx_connection_release(sbx_connection *connection)
 struct pw_thread_loop *sbx_connection_loop(sbx_connection *connection)
 {
     return connection->loop;
+}
+
+void sbx_connection_watch(sbx_connection *connection, struct sbx_watch *watch)
+{
+    spa_list_append(&connection->watches, &watch->link);
+}
+
+void sbx_connection_unwatch(struct sbx_watch *watch)
+{
+    spa_list_remove(&watch->link);
+}
+
+bool sbx_connection_inherited(const sbx_connection *connection)
+{
+    return connection->generation != atomic_load(&generation);
 }
 
 struct pw_core *sbx_connection_core(sbx_connection *connection)
@@ -317,7 +359,7 @@ int sbx_connection_wait(sbx_connection *connection, int sequence, int timeout_ms
 
 bool sbx_connection_alive(const sbx_connection *connection)
 {
-    return atomic_load(&connection->alive);
+    return atomic_load(&connection->alive) && !sbx_connection_inherited(connection);
 }
 
 size_t sbx_connection_sinks(sbx_connection *connection, char *names, size_t size)

@@ -8,6 +8,21 @@
 
 #define SBX_ERROR_SIZE 256
 
+/* Somebody who must know when the connection dies. */
+struct sbx_watch {
+    struct spa_list link;
+    void (*lost)(void *data, const char *why); /* loop thread */
+    void *data;
+};
+
+/* Thread: control, with the loop locked. */
+void sbx_connection_watch(sbx_connection *connection, struct sbx_watch *watch);
+void sbx_connection_unwatch(struct sbx_watch *watch);
+
+/* Whether it was made by the process that forked this one. Its threads are not here, its lock may
+ * be held by one of them for ever: nothing but this may be asked of it. Any thread. */
+bool sbx_connection_inherited(const sbx_connection *connection);
+
 /* One more user, to be matched by sbx_connection_release. Thread: control. */
 void sbx_connection_use(sbx_connection *connection);
 

@@ -3,7 +3,7 @@
  * Pure functions: no clock, no PipeWire, no allocation. All frames are at 48 kHz, all times
  * CLOCK_MONOTONIC nanoseconds. `depth` is what the ring holds before a cycle fetches from it.
  *
- *                depth >= target, or the oldest frame has waited that long
+ *          the target is reached, or will be by the block that comes next
  *      PRIMING ------------------------------------------------------------> PLAYING
  *         ^                                                                     |
  *         +---------------------- a cycle finds nothing ------------------------+
@@ -66,11 +66,12 @@ struct sbx_jitter {
 
 struct sbx_cycle {
     int64_t now_ns;
-    int64_t oldest_ns; /* when the oldest frame was pushed; unread when depth is 0 */
+    int64_t oldest_ns; /* when the oldest frame was pushed; now_ns when depth is 0 */
     uint32_t quantum;  /* frames the recorder fetches */
     uint32_t depth;
-    uint32_t old;    /* of depth, the frames pushed more than SBX_STALE_NS ago */
+    uint32_t old;    /* of depth, the frames that were due more than SBX_STALE_NS ago */
     uint32_t target; /* see sbx_jitter_target */
+    uint32_t block;  /* the longest pushed of late */
 };
 
 /* Drop `stale`, then `trimmed`, both from the oldest; play `play`; silence for the rest. */
@@ -82,12 +83,16 @@ struct sbx_plan {
     bool reprimed; /* none, after playing */
 };
 
+/* The target is what the ring holds right after a push, so it counts the block that is about to
+ * come: once the oldest frame has waited for the rest, playing on keeps the ring at the target.
+ * To wait for the depth itself would take another block than is needed, only to cut it again; and
+ * a last or only block would never play. */
 static inline bool sbx_jitter_is_primed(const struct sbx_cycle *cycle, uint32_t depth)
 {
-    /* Sound that has waited as long as the target lasts gains nothing by waiting on: a short
-     * block that nothing follows plays too. */
+    const uint32_t rest = cycle->target > cycle->block ? cycle->target - cycle->block : 0;
+
     return depth >= cycle->target ||
-           (depth > 0 && cycle->now_ns - cycle->oldest_ns >= sbx_frames_to_ns(cycle->target));
+           (depth > 0 && cycle->now_ns - cycle->oldest_ns >= sbx_frames_to_ns(rest));
 }
 
 static inline struct sbx_plan sbx_jitter_step(struct sbx_jitter *jitter,

@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "mic_rt.h"
 #include "stagebox.h"
@@ -21,14 +20,6 @@ struct sbx_mic {
     sbx_counter pushed;
     sbx_counter dropped;
 };
-
-static int64_t monotonic_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * SBX_NS_PER_SEC + now.tv_nsec;
-}
 
 /* --- opening and closing ----------------------------------------------------------------- */
 
@@ -81,7 +72,7 @@ sbx_mic *sbx_mic_open(sbx_connection *connection, uint32_t channels, const char 
     if (mic == NULL || props == NULL)
         goto fail;
     *mic = (struct sbx_mic){0};
-    mic->rt.jitter.last_cycle_ns = monotonic_ns();
+    mic->rt.jitter.last_cycle_ns = sbx_monotonic_ns();
     if (sbx_ring_init(&mic->rt.ring, channels, RING_FRAMES) < 0)
         goto fail;
     pthread_mutex_init(&mic->pusher, NULL);
@@ -130,7 +121,7 @@ int sbx_mic_push(sbx_mic *mic, const float *frames, uint32_t count)
     if (count == 0)
         return 1;
     pthread_mutex_lock(&mic->pusher);
-    const int64_t now_ns = monotonic_ns();
+    const int64_t now_ns = sbx_monotonic_ns();
     atomic_store_explicit(&mic->rt.longest_block, sbx_blocks_note(&mic->blocks, count, now_ns),
                           memory_order_relaxed);
     sbx_counter_add(&mic->pushed, count);
@@ -147,10 +138,12 @@ bool sbx_mic_alive(const sbx_mic *mic)
 
 void sbx_mic_discard(sbx_mic *mic)
 {
+    if (!sbx_mic_alive(mic))
+        return;
     /* Locked, so that "pushed before" means the same to every pusher. */
     pthread_mutex_lock(&mic->pusher);
     atomic_store_explicit(&mic->rt.discard_before, atomic_load(&mic->rt.ring.write_position),
-                          memory_order_relaxed);
+                          memory_order_release);
     pthread_mutex_unlock(&mic->pusher);
 }
 
@@ -180,7 +173,7 @@ void sbx_mic_get_stats(sbx_mic *mic, struct sbx_mic_stats *stats)
         .depth = (uint32_t)(atomic_load(&rt->ring.write_position) - read - doomed),
         .target = sbx_mic_target(rt, quantum),
         .quantum = quantum,
-        .state = atomic_load(&mic->stream.state),
+        .state = sbx_stream_state(&mic->stream),
     };
 }
 

@@ -4,10 +4,9 @@
 /* What the owner discarded goes first: it must neither play nor count as depth. */
 static void apply_discard(struct sbx_mic_rt *rt)
 {
-    const uint64_t before = atomic_load_explicit(&rt->discard_before, memory_order_relaxed);
+    const uint64_t before = atomic_load_explicit(&rt->discard_before, memory_order_acquire);
     const uint64_t read = atomic_load_explicit(&rt->ring.read_position, memory_order_relaxed);
 
-    /* Positions only grow; the acquire inside depth makes the frames up to `before` ours. */
     if (before > read) {
         const uint32_t count = SPA_MIN((uint32_t)(before - read), sbx_ring_depth(&rt->ring));
         sbx_ring_skip(&rt->ring, count);
@@ -15,16 +14,19 @@ static void apply_discard(struct sbx_mic_rt *rt)
     }
 }
 
-static struct sbx_plan plan_cycle(struct sbx_mic_rt *rt, uint32_t quantum, int64_t now_ns)
+static struct sbx_plan plan_cycle(struct sbx_mic_rt *rt, uint32_t quantum)
 {
+    const int64_t now_ns = sbx_monotonic_ns();
     const uint32_t depth = sbx_ring_depth(&rt->ring);
+    const int64_t oldest_ns = depth > 0 ? sbx_ring_front(&rt->ring).time_ns : now_ns;
     const struct sbx_cycle cycle = {
         .now_ns = now_ns,
-        .oldest_ns = depth > 0 ? sbx_ring_front(&rt->ring).time_ns : 0,
+        .oldest_ns = oldest_ns,
         .quantum = quantum,
         .depth = depth,
         .old = sbx_ring_older_than(&rt->ring, now_ns - SBX_STALE_NS, depth),
         .target = sbx_mic_target(rt, quantum),
+        .block = atomic_load_explicit(&rt->longest_block, memory_order_relaxed),
     };
 
     return sbx_jitter_step(&rt->jitter, &cycle);
@@ -32,11 +34,8 @@ static struct sbx_plan plan_cycle(struct sbx_mic_rt *rt, uint32_t quantum, int64
 
 static void produce(struct sbx_mic_rt *rt, float *frames, uint32_t quantum)
 {
-    struct pw_time time = {0};
-
-    pw_stream_get_time_n(rt->stream, &time, sizeof(time));
     apply_discard(rt);
-    const struct sbx_plan plan = plan_cycle(rt, quantum, time.now);
+    const struct sbx_plan plan = plan_cycle(rt, quantum);
     const size_t channels = rt->ring.channels;
 
     sbx_ring_skip(&rt->ring, plan.stale + plan.trimmed);

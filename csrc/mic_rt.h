@@ -4,6 +4,7 @@
 
 #include <pipewire/stream.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "counter.h"
 #include "jitter.h"
@@ -15,7 +16,8 @@ struct sbx_mic_rt {
 
     struct sbx_ring ring; /* producer: the pusher; consumer: data thread */
 
-    /* written by control threads, read by the data thread: relaxed, each stands alone */
+    /* written by control threads, read by the data thread: relaxed, each stands alone, but for
+     * the first, which is released after the frames before it and acquired before they go */
     _Atomic uint64_t discard_before; /* a position in the ring */
     _Atomic uint32_t longest_block;
     _Atomic uint32_t fixed_target; /* 0: choose it */
@@ -33,6 +35,17 @@ struct sbx_mic_rt {
     /* the data thread's alone */
     struct sbx_jitter jitter;
 };
+
+/* PipeWire's own time of a cycle will not do for a sound's age: after a stall the driver runs the
+ * cycles it missed with the times they should have had. The clock is read in user space (vDSO).
+ * Any thread. */
+static inline int64_t sbx_monotonic_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * SBX_NS_PER_SEC + now.tv_nsec;
+}
 
 /* The depth to prime to with this quantum. Any thread. */
 static inline uint32_t sbx_mic_target(const struct sbx_mic_rt *rt, uint32_t quantum)

@@ -26,6 +26,7 @@
 
 #define SBX_RATE_HZ 48000
 #define SBX_NS_PER_SEC INT64_C(1000000000)
+#define SBX_MIN(a, b) ((a) < (b) ? (a) : (b))
 
 /* A mark for every 32 frames: graphs do not run shorter quanta (default.clock.min-quantum), and
  * shorter pushed blocks only fill the ring sooner. At least a few, as one is always in use. */
@@ -58,6 +59,17 @@ struct sbx_ring {
 static inline int64_t sbx_frames_to_ns(uint64_t frames)
 {
     return (int64_t)frames * SBX_NS_PER_SEC / SBX_RATE_HZ;
+}
+
+static inline int64_t sbx_ns_to_frames(int64_t ns)
+{
+    return ns / 1000 * (SBX_RATE_HZ / 1000) / 1000; /* in this order no age overflows */
+}
+
+/* When a block's frame at `position` was captured, or is due to be played. */
+static inline int64_t sbx_mark_time(const struct sbx_mark *mark, uint64_t position)
+{
+    return mark->time_ns + sbx_frames_to_ns(position - mark->position);
 }
 
 /* Thread: control, before either side runs. `capacity` is a power of two. 0 or -ENOMEM. */
@@ -196,44 +208,62 @@ static inline struct sbx_mark sbx_ring_front(struct sbx_ring *ring)
         *sbx_ring_mark(ring, atomic_load_explicit(&ring->marks_read, memory_order_relaxed));
     if (front.position != read)
         front.lost_frames = 0; /* told already, with the block's first frame */
-    front.time_ns += sbx_frames_to_ns(read - front.position);
+    front.time_ns = sbx_mark_time(&front, read);
     front.position = read;
     return front;
 }
 
-/* Frames from the oldest one up to the next loss, at most `depth`. Thread: consumer. */
+/* Whether sound is missing between two blocks: frames were lost, or the graph paused or skipped
+ * a cycle, which shows as at least half a block's time too much. */
+static inline bool sbx_marks_part(const struct sbx_mark *before, const struct sbx_mark *after)
+{
+    const int64_t expected_ns = sbx_mark_time(before, after->position);
+    const int64_t length_ns = expected_ns - before->time_ns;
+
+    return after->lost_frames > 0 || after->time_ns - expected_ns > length_ns / 2;
+}
+
+/* Frames from the oldest one up to where sound is missing, at most `depth`. Thread: consumer, who
+ * has looked at the front. */
 static inline uint32_t sbx_ring_contiguous(const struct sbx_ring *ring, uint32_t depth)
 {
     const uint64_t read = atomic_load_explicit(&ring->read_position, memory_order_relaxed);
     const uint64_t written = atomic_load_explicit(&ring->marks_written, memory_order_acquire);
     uint64_t mark = atomic_load_explicit(&ring->marks_read, memory_order_relaxed);
 
-    for (; mark < written; mark++) {
-        const struct sbx_mark *block = sbx_ring_mark(ring, mark);
-        if (block->position >= read + depth)
+    for (; mark + 1 < written; mark++) {
+        const struct sbx_mark *next = sbx_ring_mark(ring, mark + 1);
+        if (next->position >= read + depth)
             break;
-        if (block->position > read && block->lost_frames > 0)
-            return (uint32_t)(block->position - read);
+        if (next->position > read && sbx_marks_part(sbx_ring_mark(ring, mark), next))
+            return (uint32_t)(next->position - read);
     }
     return depth;
 }
 
-/* Frames of the blocks written before `cutoff_ns`, at most `depth`. Thread: consumer. */
+/* Frames that were due before `cutoff_ns`, at most `depth`. Thread: consumer, who has looked at
+ * the front. */
 static inline uint32_t sbx_ring_older_than(const struct sbx_ring *ring, int64_t cutoff_ns,
                                            uint32_t depth)
 {
     const uint64_t read = atomic_load_explicit(&ring->read_position, memory_order_relaxed);
     const uint64_t written = atomic_load_explicit(&ring->marks_written, memory_order_acquire);
     uint64_t mark = atomic_load_explicit(&ring->marks_read, memory_order_relaxed);
+    uint32_t old = 0;
 
-    for (; mark < written; mark++) {
+    for (; mark < written && old < depth; mark++) {
         const struct sbx_mark *block = sbx_ring_mark(ring, mark);
-        if (block->position >= read + depth)
+        if (block->position >= read + depth || sbx_mark_time(block, read + old) >= cutoff_ns)
             break;
-        if (block->time_ns >= cutoff_ns)
-            return block->position > read ? (uint32_t)(block->position - read) : 0;
+        const uint64_t end =
+            mark + 1 < written ? sbx_ring_mark(ring, mark + 1)->position : read + depth;
+        const uint64_t late = (uint64_t)sbx_ns_to_frames(cutoff_ns - block->time_ns);
+        const uint64_t fresh = SBX_MIN(block->position + late, SBX_MIN(end, read + depth));
+        old = (uint32_t)(fresh - read);
+        if (fresh < end)
+            break;
     }
-    return depth;
+    return old;
 }
 
 /* Drop the oldest `count` frames, which must be there. Thread: consumer. */

@@ -24,6 +24,31 @@ static int state_of(enum pw_stream_state state)
     }
 }
 
+static void die(struct sbx_stream *stream, const char *why)
+{
+    if (!sbx_stream_alive(stream))
+        return; /* dead and closed are for ever */
+    snprintf(stream->error, sizeof(stream->error), "%s", why);
+    atomic_store(&stream->state, SBX_GONE);
+    if (stream->on_gone != NULL)
+        stream->on_gone(stream->owner);
+}
+
+static void on_connection_lost(void *data, const char *why)
+{
+    die(data, why);
+}
+
+/* The session manager reports "no node available" (no sink yet) as an error of a node that lives
+ * on and is linked later: the error is told, but the state is not entered. While opening there is
+ * no node yet that could live on. */
+static bool is_only_advice(const struct sbx_stream *stream, enum pw_stream_state state)
+{
+    return state == PW_STREAM_STATE_ERROR &&
+           pw_stream_get_state(stream->pw, NULL) != PW_STREAM_STATE_ERROR &&
+           atomic_load(&stream->state) != SBX_OPENING;
+}
+
 static void on_state_changed(void *data, enum pw_stream_state old, enum pw_stream_state new,
                              const char *error)
 {
@@ -31,20 +56,12 @@ static void on_state_changed(void *data, enum pw_stream_state old, enum pw_strea
     const int state = state_of(new);
 
     (void)old;
-    if (!sbx_stream_alive(stream))
-        return; /* dead and closed are for ever */
-    /* The session manager reports "no node available" (no sink yet) as an error of a node that
-     * lives on and is linked later: told, but not entered, it is no death. */
-    if (new == PW_STREAM_STATE_ERROR &&
-        pw_stream_get_state(stream->pw, NULL) != PW_STREAM_STATE_ERROR)
+    if (!sbx_stream_alive(stream) || is_only_advice(stream, new))
         return;
-    atomic_store(&stream->state, state);
-    if (state == SBX_GONE) {
-        snprintf(stream->error, sizeof(stream->error), "%s",
-                 error != NULL ? error : "the node was removed from the graph");
-        if (stream->on_gone != NULL)
-            stream->on_gone(stream->owner);
-    }
+    if (state == SBX_GONE)
+        die(stream, error != NULL ? error : "the node was removed from the graph");
+    else
+        atomic_store(&stream->state, state);
     pw_thread_loop_signal(sbx_connection_loop(stream->connection), false);
 }
 
@@ -75,6 +92,8 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
     stream->connection = connection;
     stream->on_gone = setup->on_gone;
     stream->owner = setup->owner;
+    stream->watch = (struct sbx_watch){.lost = on_connection_lost, .data = stream};
+    spa_list_init(&stream->watch.link);
     atomic_init(&stream->state, SBX_OPENING);
     atomic_init(&stream->rate_hz, 0);
 
@@ -86,6 +105,7 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
     } else {
         stream->pw = pw_stream_new(core, pw_properties_get(props, PW_KEY_NODE_NAME), props);
         result = stream->pw != NULL ? 0 : -errno;
+        sbx_connection_watch(connection, &stream->watch);
     }
     pw_thread_loop_unlock(loop);
     return result;
@@ -151,15 +171,24 @@ int sbx_stream_wait_open(struct sbx_stream *stream, int timeout_ms)
 
 bool sbx_stream_alive(const struct sbx_stream *stream)
 {
-    const int state = atomic_load(&stream->state);
+    const int state = sbx_stream_state(stream);
 
     return state != SBX_GONE && state != SBX_SHUT;
+}
+
+int sbx_stream_state(const struct sbx_stream *stream)
+{
+    return sbx_connection_inherited(stream->connection) ? SBX_GONE : atomic_load(&stream->state);
 }
 
 void sbx_stream_error(struct sbx_stream *stream, char *text, size_t size)
 {
     struct pw_thread_loop *loop = sbx_connection_loop(stream->connection);
 
+    if (sbx_connection_inherited(stream->connection)) {
+        snprintf(text, size, "it belongs to the process that forked this one");
+        return;
+    }
     pw_thread_loop_lock(loop);
     snprintf(text, size, "%s", stream->error);
     pw_thread_loop_unlock(loop);
@@ -169,8 +198,12 @@ void sbx_stream_close(struct sbx_stream *stream)
 {
     struct pw_thread_loop *loop = sbx_connection_loop(stream->connection);
 
+    if (sbx_connection_inherited(stream->connection))
+        return;
     pw_thread_loop_lock(loop);
     atomic_store(&stream->state, SBX_SHUT);
+    sbx_connection_unwatch(&stream->watch);
+    spa_list_init(&stream->watch.link);
     if (stream->pw != NULL)
         pw_stream_destroy(stream->pw);
     stream->pw = NULL;

@@ -13,6 +13,7 @@ struct sbx_stream {
     struct pw_stream *pw;
     struct spa_hook listener;
     struct spa_hook rt_listener;
+    struct sbx_watch watch;
     _Atomic int state; /* enum sbx_state; written by the loop thread, and by close */
     _Atomic uint32_t rate_hz;
     void (*on_gone)(void *owner); /* loop thread, once */
@@ -43,11 +44,14 @@ int sbx_stream_connect(struct sbx_stream *stream, const struct sbx_stream_setup 
 /* Wait until the node is in the graph. 1: it is; 0: not within timeout_ms; SBX_DEAD. */
 int sbx_stream_wait_open(struct sbx_stream *stream, int timeout_ms);
 
-/* Opening, idle or streaming, that is, neither dead nor closed. Never blocks. */
+/* Opening, idle or streaming, that is, neither dead, closed nor another process's. Never blocks. */
 bool sbx_stream_alive(const struct sbx_stream *stream);
 
 /* Why it died, or "". */
 void sbx_stream_error(struct sbx_stream *stream, char *text, size_t size);
+
+/* The state, an enum sbx_state, as it is for this process. Never blocks. */
+int sbx_stream_state(const struct sbx_stream *stream);
 
 /* Leave the graph; afterwards the data thread's callback does not run. May be called twice. */
 void sbx_stream_close(struct sbx_stream *stream);

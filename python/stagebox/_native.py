@@ -11,13 +11,14 @@ import contextlib
 import errno
 import functools
 import math
+import operator
 import os
 import sys
 import threading
 import time
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, SupportsIndex
 
 from .errors import (
     BackendDied,
@@ -29,13 +30,14 @@ from .errors import (
 from .layout import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Buffer
 
     Pcm = NDArray[np.float32] | Buffer
+    Remote = str | os.PathLike[str]
 
 OPEN_TIMEOUT: Final = 5.0
 """Seconds a handshake with the daemon may take."""
@@ -115,13 +117,13 @@ def _wait_for(step: Callable[[int], int], deadline: Deadline) -> int:
 # --- connections ----------------------------------------------------------------------------
 
 
-def socket_paths(remote: str | None) -> list[Path]:
+def socket_paths(remote: Remote | None) -> list[Path]:
     """Where the daemon's socket may be, best first, by libpipewire's own rules.
 
     `remote` (else PIPEWIRE_REMOTE, else "pipewire-0") is an absolute path, or a name in
     PIPEWIRE_RUNTIME_DIR, else XDG_RUNTIME_DIR, else in the system's /run/pipewire.
     """
-    name = remote or os.environ.get("PIPEWIRE_REMOTE") or "pipewire-0"
+    name = os.fsdecode(remote or os.environ.get("PIPEWIRE_REMOTE") or "pipewire-0")
     if "\0" in name:
         raise ValueError(f"remote must not contain a NUL character: {name!r}")
     if name.startswith("/"):
@@ -182,6 +184,17 @@ _shared: weakref.WeakValueDictionary[Path, Connection] = weakref.WeakValueDictio
 _shared_lock = threading.Lock()
 
 
+def _enter_child() -> None:
+    """Start anew after a fork: what is shared belongs to the parent, also a lock held there."""
+    global _shared_lock  # noqa: PLW0603 - a lock cannot be reset
+    _shared_lock = threading.Lock()
+    _shared.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_enter_child)
+
+
 def _connection(paths: list[Path]) -> tuple[Connection, bool]:
     """Return a connection to the first daemon that listens, and whether it was there before."""
     with _shared_lock:
@@ -213,19 +226,27 @@ def _unavailable(paths: list[Path], failures: list[OSError]) -> PipeWireUnavaila
     return PipeWireUnavailable(f"no PipeWire daemon is running ({reasons}); {hint}")
 
 
-def connect(remote: str | None, deadline: Deadline) -> Connection:
+def connect(remote: Remote | None, deadline: Deadline) -> Connection:
     """Return the process's connection to that daemon, its handshake done."""
     paths = socket_paths(remote)
     connection, reused = _connection(paths)
     try:
         connection.sync(deadline)
     except PipeWireUnavailable:
+        _forget(connection)
         if connection.alive or not reused:
             raise
         # The daemon has just been restarted, and the old connection had not noticed yet.
         connection, _ = _connection(paths)
         connection.sync(deadline)
     return connection
+
+
+def _forget(connection: Connection) -> None:
+    """Give a connection that failed to nobody else; the streams on it keep it."""
+    with _shared_lock:
+        if _shared.get(connection.path) is connection:
+            del _shared[connection.path]
 
 
 # --- what goes across -----------------------------------------------------------------------
@@ -240,13 +261,27 @@ def text(name: str, value: str) -> bytes:
     return value.encode()
 
 
-def quantum(value: int) -> int:
+def whole(name: str, value: SupportsIndex) -> int:
+    """Return a whole number, of whatever type has `__index__` (numpy's too), as an int."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    return operator.index(value)
+
+
+def channel_count(value: SupportsIndex, accepted: Sequence[int]) -> int:
+    """Check a number of channels."""
+    channels = whole("channels", value)
+    if channels not in accepted:
+        raise ValueError(f"channels must be one of {list(accepted)}, not {channels}")
+    return channels
+
+
+def quantum(value: SupportsIndex) -> int:
     """Check a `quantum_frames`: PipeWire's clock.min-quantum floor to its clock.quantum-limit."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"quantum_frames must be an int, not {type(value).__name__}")
-    if not 4 <= value <= 8192:
-        raise ValueError(f"quantum_frames must be 4 to 8192, not {value}")
-    return value
+    frames = whole("quantum_frames", value)
+    if not 4 <= frames <= 8192:
+        raise ValueError(f"quantum_frames must be 4 to 8192, not {frames}")
+    return frames
 
 
 def frames_of(pcm: Pcm, channels: int, *, writable: bool = False) -> tuple[Any, int]:

@@ -90,9 +90,9 @@ class AudioCapturer(Protocol):
     def next_chunk(self, timeout: float = 5.0) -> Chunk:
         """Wait for audio, then return all there is in one copy.
 
-        A chunk ends early only where frames were lost, so that its `time_ns` is true for all
-        of it. An empty chunk after `timeout` seconds means quiet, not broken. Ctrl-C is
-        answered within 100 ms.
+        A chunk ends early only where frames were lost or the graph paused, so that its `time_ns`
+        is true for all of it. An empty chunk after `timeout` seconds means quiet, not broken.
+        Ctrl-C is answered within 100 ms.
 
         Raises:
             CaptureDied: the backend is gone and all it had captured was returned; every later
@@ -179,16 +179,18 @@ class PipeWireCapture(AudioCapturer):
         )
 
     def next_chunk(self, timeout: float = 5.0) -> Chunk:
-        depth = self._native.wait(1, _native.Deadline(timeout))
-        pcm = np.empty((depth, self._channels), np.float32)
-        if depth == 0:
-            return Chunk(pcm, time.monotonic_ns(), 0)
-        count, time_ns, lost_frames = self._native.read_block(pcm, self._channels)
-        return Chunk(pcm[:count], time_ns, lost_frames)
+        deadline = _native.Deadline(timeout)
+        while depth := self._native.wait(1, deadline):
+            pcm = np.empty((depth, self._channels), np.float32)
+            count, time_ns, lost_frames = self._native.read_block(pcm, self._channels)
+            if count:  # else another reader was faster
+                return Chunk(pcm[:count], time_ns, lost_frames)
+        return Chunk(np.empty((0, self._channels), np.float32), time.monotonic_ns(), 0)
 
     def read(
         self, frames: int, timeout: float = 5.0, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
+        frames = _native.whole("frames", frames)
         pcm = self._buffer(frames, out)
         deadline = _native.Deadline(timeout)
         filled = 0
@@ -205,8 +207,6 @@ class PipeWireCapture(AudioCapturer):
         return pcm[:filled]
 
     def _buffer(self, frames: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        if not isinstance(frames, int) or isinstance(frames, bool):
-            raise TypeError(f"frames must be an int, not {type(frames).__name__}")
         if frames < 1:
             raise ValueError(f"frames must be 1 or more, not {frames}")
         shape = (frames, self._channels)
@@ -285,14 +285,15 @@ def open_audio_capture(
     *,
     target: str | None = None,
     quantum_frames: int = 240,
-    remote: str | None = None,
+    remote: str | os.PathLike[str] | None = None,
 ) -> AudioCapturer:
     """Capture what a sink plays, as interleaved float32 at 48 kHz.
 
     Args:
         channels: 1, 2, 6 or 8 (mono, stereo, 5.1, 7.1; order in `stagebox.layout.POSITIONS`).
             A wider sink is mixed down; positions a narrower one lacks are exactly silent.
-        target: the `node.name` of a sink. None follows the default sink. Never a source.
+        target: the `node.name` of a sink; the capture dies with it. None follows the default
+            sink. Never a source.
         quantum_frames: how many frames a graph cycle should have, 4 to 8192. The graph may
             choose fewer or more; 240 asks for 5 ms.
         remote: the name or socket path of one daemon. None is the session's (PIPEWIRE_REMOTE,
@@ -306,8 +307,7 @@ def open_audio_capture(
         PipeWireUnavailable: no library, no daemon, or no answer within 5 s.
         UnsupportedPlatform: not Linux.
     """
-    if channels not in POSITIONS:
-        raise ValueError(f"channels must be one of {sorted(POSITIONS)}, not {channels!r}")
+    channels = _native.channel_count(channels, list(POSITIONS))
     quantum = _native.quantum(quantum_frames)
     if target is not None:
         _native.text("target", target)

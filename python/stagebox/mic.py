@@ -10,6 +10,7 @@ from .errors import BackendDied
 from .layout import MIC_CHANNEL_COUNTS, MIC_CHANNELS, SAMPLE_RATE
 
 if TYPE_CHECKING:
+    import os
     from types import TracebackType
 
     import numpy as np
@@ -83,8 +84,8 @@ class VirtualMic(Protocol):
         `pcm` is float32 at 48 kHz, `(frames, channels)` or flat and interleaved, any
         C-contiguous buffer of at most 1 s. NaN and infinities become silence.
 
-        Returns False only when the backend is dead: reopen. A full ring drops the block and
-        returns True; `stats.dropped` counts it.
+        Returns False only when the backend is dead (or is being closed by another thread):
+        reopen. A full ring drops the block and returns True; `stats.dropped` counts it.
 
         Raises:
             TypeError, ValueError: wrong dtype; wrong shape or size.
@@ -151,9 +152,10 @@ class PipeWireMic(VirtualMic):
         Chosen, it is one of the recorder's quanta plus the larger of 10 ms and the longest block
         pushed in the last seconds. Any thread; takes effect in the next cycle.
         """
-        if frames is not None and not 1 <= frames <= SAMPLE_RATE // 2:
-            raise ValueError(f"frames must be 1 to {SAMPLE_RATE // 2}, or None, not {frames!r}")
-        self._native.set_target(frames or 0)
+        chosen = 0 if frames is None else _native.whole("frames", frames)
+        if frames is not None and not 1 <= chosen <= SAMPLE_RATE // 2:
+            raise ValueError(f"frames must be 1 to {SAMPLE_RATE // 2}, or None, not {chosen}")
+        self._native.set_target(chosen)
 
     def close(self) -> None:
         self._last_stats = replace(self.stats, state="closed")
@@ -178,7 +180,7 @@ def open_virtual_mic(
     description: str = "Stagebox Remote Microphone",
     make_default: bool = True,
     quantum_frames: int = 240,
-    remote: str | None = None,
+    remote: str | os.PathLike[str] | None = None,
 ) -> PipeWireMic:
     """Present a microphone (a PipeWire `Audio/Source`) that applications can record.
 
@@ -199,8 +201,7 @@ def open_virtual_mic(
         PipeWireUnavailable: no library, no daemon (at once), or no answer within 5 s.
         UnsupportedPlatform: not Linux.
     """
-    if channels not in MIC_CHANNEL_COUNTS:
-        raise ValueError(f"channels must be one of {list(MIC_CHANNEL_COUNTS)}, not {channels!r}")
+    channels = _native.channel_count(channels, MIC_CHANNEL_COUNTS)
     _native.text("name", name)
     _native.text("description", description)
     quantum = _native.quantum(quantum_frames)

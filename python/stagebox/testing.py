@@ -41,8 +41,15 @@ _PROGRAMS: Final = {
 }
 """Program -> the Debian package that has it."""
 
+_PRIORITY: Final = 1000
+"""`priority.session` of the nodes, about that of hardware: above the monitors, which may serve as
+sources, and below a microphone that is to be the default."""
+
 _READY_TIMEOUT: Final = 20.0
 """Seconds a part of the graph may take to appear; a fraction of one is usual."""
+
+_FOREIGN: Final = ("PIPEWIRE_", "WIREPLUMBER_", "PULSE_", "SPA_")
+"""Variables that would lead a program of the graph to another daemon or configuration."""
 
 # Waits for the end of its input, which comes with a word when all is well and without one when
 # the interpreter was killed: then it ends the process group it shares with the daemons.
@@ -63,7 +70,8 @@ class _Node:
         return (
             f"{{ factory.name={self.factory} node.name={json.dumps(self.name)} "
             f"node.description={json.dumps(self.name)} media.class={self.media_class} "
-            f"object.linger=true audio.position=[{position}] monitor.channel-volumes=false }}"
+            f"object.linger=true audio.position=[{position}] monitor.channel-volumes=false "
+            f"priority.session={_PRIORITY} }}"
         )
 
 
@@ -187,10 +195,10 @@ class PrivateGraph:
 
     def dump(self) -> list[dict[str, Any]]:
         """Return every object in the graph, as `pw-dump` prints it."""
-        done = subprocess.run(
-            ["pw-dump"], env=self.env, capture_output=True, timeout=_READY_TIMEOUT, check=False
-        )
-        objects: list[dict[str, Any]] = json.loads(done.stdout or b"[]")
+        try:
+            objects: list[dict[str, Any]] = json.loads(self._output("pw-dump") or b"[]")
+        except json.JSONDecodeError:  # the graph changed while it was printed
+            return []
         return objects
 
     def node_names(self) -> list[str]:
@@ -226,14 +234,16 @@ class PrivateGraph:
         directory = self.directory
         address = f"unix:path={directory / 'bus'}"
         self.env = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)},
             "XDG_RUNTIME_DIR": str(directory),
             "PIPEWIRE_RUNTIME_DIR": str(directory),
             "PIPEWIRE_REMOTE": "pipewire-0",
             "DBUS_SESSION_BUS_ADDRESS": address,
             # the user's own settings and remembered volumes stay out, and stay as they are
-            "XDG_CONFIG_HOME": str(directory / "config"),
-            "XDG_STATE_HOME": str(directory / "state"),
+            **{
+                f"XDG_{kind}_HOME": str(directory / kind.lower())
+                for kind in ("CONFIG", "STATE", "DATA", "CACHE")
+            },
         }
         for name, text in self._configuration().items():
             path = directory / "config" / name
@@ -311,14 +321,16 @@ class PrivateGraph:
         self._wait(f"node {node.name!r}", lambda: self._has_ports(node.name), self.processes[-1])
 
     def _run(self, *command: str) -> None:
-        subprocess.run(
-            command,
-            env=self.env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=_READY_TIMEOUT,
-            check=True,
-        )
+        self._output(*command, check=True)
+
+    def _output(self, *command: str, check: bool = False) -> bytes:
+        try:
+            done = subprocess.run(
+                command, env=self.env, capture_output=True, timeout=_READY_TIMEOUT, check=check
+            )
+        except subprocess.SubprocessError as error:
+            raise PipeWireUnavailable(f"the private graph does not answer: {error}") from error
+        return done.stdout
 
     def _has_ports(self, name: str) -> bool:
         """Whether the session manager has given the node its ports."""

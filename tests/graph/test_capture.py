@@ -125,9 +125,23 @@ def test_a_source_is_never_captured_and_a_sink_that_comes_later_is(
     private_graph.add_sink("late")
     listener = Listener(capture)
     applications.play(tone(2000, 20), target="late")
-    wait_until("the late sink's sound", lambda: np.abs(listener.pcm()).max(initial=0) > 0.4)
+    wait_until("the late sink's sound", lambda: np.count_nonzero(listener.pcm()) > SAMPLE_RATE)
     pcm = listener.stop()
     assert loudest_hz(pcm[-SAMPLE_RATE // 5 :]) == pytest.approx(2000, abs=10)
+
+
+def test_a_capture_dies_with_its_target_rather_than_record_another_sink(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    private_graph.add_sink("headset")
+    capture = open_audio_capture(target="headset", remote=private_graph.remote)
+    applications.play(tone(500, 20))  # into the other sink
+    listener = Listener(open_audio_capture(remote=private_graph.remote))
+    wait_until("sound on the other sink", lambda: np.abs(listener.pcm()).max(initial=0) > 0.4)
+    private_graph.remove("headset")
+    wait_until("death", lambda: capture.stats.state == "dead")
+    listener.stop()
+    assert not capture.read(200_000).any()
 
 
 def test_a_graph_at_44100_hz_is_captured_at_48000(tmp_path: Path) -> None:
@@ -210,6 +224,19 @@ def test_a_chunk_never_spans_a_loss(private_graph: PrivateGraph) -> None:
     assert before.lost_frames == 0
     assert len(half) + len(before) <= 1 << 17
     assert after.lost_frames > 0
+
+
+def test_a_chunk_never_spans_a_pause_of_the_graph(private_graph: PrivateGraph) -> None:
+    with open_audio_capture(quantum_frames=STEADY_FRAMES, remote=private_graph.remote) as capture:
+        wait_for_frames(capture, 4 * STEADY_FRAMES)
+        private_graph.remove(private_graph.sink)
+        wait_until("the pause", lambda: capture.stats.state == "idle")
+        private_graph.add_sink("next")
+        wait_for_frames(capture, 4 * STEADY_FRAMES)
+        before, after = capture.next_chunk(), capture.next_chunk()
+    assert before.lost_frames == after.lost_frames == 0
+    missing_ns = after.time_ns - before.time_ns - len(before) * 1_000_000_000 // SAMPLE_RATE
+    assert missing_ns > STEADY_FRAMES * 500_000_000 // SAMPLE_RATE
 
 
 def test_times_are_the_graphs_and_go_on_with_the_frames(private_graph: PrivateGraph) -> None:
@@ -338,6 +365,30 @@ def test_fileno_wakes_after_a_read_that_waited_for_many_frames(
             assert is_readable(capture, 5)
 
 
+def test_fileno_is_as_it_was_after_a_read_that_timed_out(private_graph: PrivateGraph) -> None:
+    private_graph.remove(private_graph.sink)
+    with open_audio_capture(remote=private_graph.remote) as capture:
+        capture.read(100_000, timeout=0.1)
+        assert not is_readable(capture)
+        private_graph.add_sink("late")
+        assert is_readable(capture, 5)
+        assert capture.stats.waiting < 50_000
+
+
+def test_a_chunk_is_empty_only_at_its_timeout_though_others_read_too(
+    private_graph: PrivateGraph,
+) -> None:
+    with open_audio_capture(remote=private_graph.remote) as capture:
+        others = [Listener(capture), Listener(capture)]
+        for _ in range(100):
+            chunk = capture.next_chunk()
+            assert chunk
+            assert chunk.time_ns > 0
+        capture.close()
+        for other in others:
+            other.stop()
+
+
 def test_iterating_yields_audio_until_the_capture_is_closed(private_graph: PrivateGraph) -> None:
     capture = open_audio_capture(remote=private_graph.remote)
     seen = 0
@@ -409,12 +460,12 @@ def test_async_iteration_can_be_cancelled(private_graph: PrivateGraph) -> None:
 def test_close_from_another_thread_wakes_a_waiting_reader(private_graph: PrivateGraph) -> None:
     private_graph.remove(private_graph.sink)
     capture = open_audio_capture(remote=private_graph.remote)
-    outcome: list[BaseException] = []
+    outcome: list[object] = []
 
     def read() -> None:
         try:
-            capture.next_chunk(timeout=30)
-        except CaptureClosed as error:
+            outcome.append(capture.next_chunk(timeout=30))
+        except stagebox.StageboxError as error:
             outcome.append(error)
 
     thread = threading.Thread(target=read)
@@ -423,7 +474,7 @@ def test_close_from_another_thread_wakes_a_waiting_reader(private_graph: Private
     begin = time.monotonic()
     capture.close()
     thread.join(10)
-    assert outcome
+    assert [type(result) for result in outcome] == [CaptureClosed], outcome
     assert time.monotonic() - begin < 1
     with pytest.raises(CaptureClosed):
         capture.next_chunk()

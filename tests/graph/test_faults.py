@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import threading
@@ -28,7 +30,7 @@ from tests.conftest import wait_until
 from tests.graph.conftest import Applications, speak, tone, wait_for_recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from stagebox.mic import PipeWireMic
@@ -223,6 +225,33 @@ def test_a_restarted_daemon_is_used_again(
     assert old_capture.stats.state == "dead"
 
 
+def test_after_a_stall_of_the_daemon_nothing_older_than_a_second_is_heard(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    _, daemon, _ = private_graph.processes
+    loud = np.full((480, 2), 0.9, np.float32)
+    with (
+        open_virtual_mic(remote=private_graph.remote) as mic,
+        applications.recording() as recorded,
+    ):
+        wait_for_recorder(mic)
+        os.kill(daemon.pid, signal.SIGSTOP)
+        try:
+            for _ in range(20):
+                assert mic.push(loud)
+            pushed_at = time.monotonic()
+            wait_until("more than a second", lambda: time.monotonic() > pushed_at + 1.2)
+        finally:
+            os.kill(daemon.pid, signal.SIGCONT)
+        wait_until("the ring to be emptied", lambda: mic.stats.depth == 0)
+        stats = mic.stats
+        speak(mic, tone(440, 0.3))
+    # what the cycle that was under way could still fetch may have been heard
+    assert stats.stale >= 20 * 480 - stats.target - 2 * stats.quantum
+    assert np.count_nonzero(recorded[0] > 0.8) // 2 <= stats.played
+    assert np.abs(recorded[0]).max() > 0.4
+
+
 def test_a_stopped_daemon_is_no_death_and_blocks_no_call(private_graph: PrivateGraph) -> None:
     mic = open_virtual_mic(remote=private_graph.remote)
     capture = open_audio_capture(remote=private_graph.remote)
@@ -242,6 +271,80 @@ def test_a_stopped_daemon_is_no_death_and_blocks_no_call(private_graph: PrivateG
         os.kill(daemon.pid, signal.SIGCONT)
     wait_until("sound again", lambda: bool(capture.next_chunk(timeout=0.1)))
     assert mic.alive
+
+
+@pytest.fixture
+def no_descriptors() -> Iterator[Callable[[], None]]:
+    """A function that leaves this process no file descriptor to open but a few, until called."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208 - numbers, not paths
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    for _ in range(3):
+        os.close(taken.pop())
+
+    def give_back() -> None:
+        while taken:
+            os.close(taken.pop())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    yield give_back
+    give_back()
+
+
+def test_a_connection_that_breaks_is_dead_whatever_broke_it(
+    private_graph: PrivateGraph, request: pytest.FixtureRequest
+) -> None:
+    capture = open_audio_capture(remote=private_graph.remote)
+    capture.next_chunk()
+    # A message whose descriptors do not fit is a protocol error: libpipewire stops reading.
+    give_back = request.getfixturevalue("no_descriptors")
+    with pytest.raises((PipeWireUnavailable, OSError)):
+        open_virtual_mic(remote=private_graph.remote)
+    give_back()
+    with open_virtual_mic(remote=private_graph.remote) as mic:  # over a new connection
+        assert mic.alive
+    assert capture.stats.state == "dead"
+    capture.read(1_000_000)
+    with pytest.raises(CaptureDied, match="connection error"):
+        capture.read(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_may_not_use_what_is_its_parents_but_may_open_its_own(
+    private_graph: PrivateGraph,
+) -> None:
+    capture = open_audio_capture(remote=private_graph.remote)
+    mic = open_virtual_mic(remote=private_graph.remote)
+    capture.next_chunk()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with pytest.raises(CaptureDied, match="process that forked"):
+                capture.next_chunk()
+            assert not mic.alive
+            assert not mic.push(BLOCK)
+            mic.discard()
+            capture.close()
+            mic.close()
+            del capture, mic
+            gc.collect()
+            with open_audio_capture(remote=private_graph.remote) as own:
+                assert own.next_chunk()
+            status = 0
+        finally:
+            os._exit(status)
+    begin = time.monotonic()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert time.monotonic() - begin < 5
+    assert mic.alive
+    assert mic.push(BLOCK)
+    capture.drain()
+    assert capture.next_chunk()
 
 
 # --- the pump ------------------------------------------------------------------------------------

@@ -149,6 +149,40 @@ def test_a_single_short_block_is_heard(
     assert np.count_nonzero(recorded[0][:, 0]) == 240
 
 
+def test_blocks_of_most_of_a_second_are_heard_whole(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    sent = ramp(3 * 40_000, 2)
+    with (
+        open_virtual_mic(remote=private_graph.remote) as mic,
+        applications.recording() as recorded,
+    ):
+        wait_for_recorder(mic)
+        speak(mic, sent, block_frames=40_000)
+        wait_until("the end", lambda: mic.stats.depth == 0)
+        stats = mic.stats
+    assert stats.played + stats.trimmed == len(sent)
+    received = counted(recorded[0])
+    assert np.count_nonzero(received) > 0.9 * len(sent)
+
+
+def test_the_beginning_of_what_is_said_is_not_cut(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    with (
+        open_virtual_mic(remote=private_graph.remote) as mic,
+        applications.recording() as recorded,
+    ):
+        wait_for_recorder(mic)
+        for _ in range(3):  # with a pause in between, each is primed anew
+            speak(mic, ramp(960, 2), block_frames=960)
+            wait_until("the end", lambda: mic.stats.depth == 0)
+            time.sleep(0.05)
+    received = counted(recorded[0])
+    assert np.count_nonzero(received == 1) == 3
+    assert np.count_nonzero(received == 960) == 3
+
+
 def test_the_target_is_the_recorders_quantum_and_the_longest_block(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:

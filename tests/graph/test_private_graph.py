@@ -101,6 +101,21 @@ def test_other_sinks_and_sources_come_back_after_a_restart() -> None:
         assert set(graph.node_names()) == {graph.sink, "line-in"}
 
 
+def test_the_users_own_settings_stay_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("PIPEWIRE_CORE", "PIPEWIRE_CONFIG_DIR", "PULSE_SERVER", "WIREPLUMBER_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    with PrivateGraph(rate_hz=44_100) as graph:
+        assert "PULSE_SERVER" not in graph.env
+        settings = subprocess.run(
+            ["pw-metadata", "-n", "settings"],
+            env=graph.env,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert "key:'clock.rate' value:'44100'" in settings.stdout
+
+
 def test_two_graphs_know_nothing_of_each_other() -> None:
     with PrivateGraph() as one, PrivateGraph() as other:
         one.add_sink("mine")

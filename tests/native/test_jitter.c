@@ -6,7 +6,8 @@
 #define MS(n) ((int64_t)(n) * 1000000)
 #define QUANTUM 256U
 #define CYCLE_NS sbx_frames_to_ns(QUANTUM)
-#define TARGET (QUANTUM + 960U)
+#define BLOCK 960U
+#define TARGET (QUANTUM + BLOCK)
 
 static struct sbx_jitter jitter;
 static struct sbx_cycle cycle;
@@ -14,7 +15,7 @@ static struct sbx_cycle cycle;
 static void begin(bool playing)
 {
     jitter = (struct sbx_jitter){.playing = playing};
-    cycle = (struct sbx_cycle){.quantum = QUANTUM, .target = TARGET};
+    cycle = (struct sbx_cycle){.quantum = QUANTUM, .target = TARGET, .block = BLOCK};
 }
 
 /* The next cycle, with this much in the ring, pushed just now. */
@@ -43,16 +44,43 @@ static void priming_is_no_underrun_and_no_reprime(void)
     CHECK(!plan.underrun && !plan.reprimed && plan.stale == 0 && plan.trimmed == 0);
 }
 
-static void a_short_block_that_nothing_follows_plays_once_it_has_waited_the_target(void)
+/* A cycle with `depth` frames of which the oldest has waited for `waited` frames. */
+static struct sbx_plan step_waited(uint32_t depth, uint32_t waited)
+{
+    cycle.now_ns += CYCLE_NS;
+    cycle.oldest_ns = cycle.now_ns - sbx_frames_to_ns(waited);
+    cycle.depth = depth;
+    return sbx_jitter_step(&jitter, &cycle);
+}
+
+static void it_plays_once_the_next_block_will_reach_the_target(void)
 {
     begin(false);
-    cycle.now_ns = MS(100);
-    cycle.oldest_ns = cycle.now_ns - sbx_frames_to_ns(TARGET) + 1;
-    cycle.depth = 100;
-    jitter.last_cycle_ns = cycle.now_ns;
-    CHECK(sbx_jitter_step(&jitter, &cycle).play == 0);
-    cycle.oldest_ns -= 1;
-    const struct sbx_plan plan = sbx_jitter_step(&jitter, &cycle);
+    CHECK(step_waited(BLOCK, QUANTUM - 1).play == 0);
+    CHECK(step_waited(BLOCK, QUANTUM).play == QUANTUM);
+}
+
+static void short_blocks_wait_for_10_ms_beside_the_quantum(void)
+{
+    begin(false);
+    cycle.block = 240;
+    cycle.target = sbx_jitter_target(QUANTUM, 240);
+    CHECK(step_waited(480, QUANTUM + 239).play == 0);
+    CHECK(step_waited(480, QUANTUM + 240).play == QUANTUM);
+}
+
+static void a_target_fixed_below_the_block_does_not_wait(void)
+{
+    begin(false);
+    cycle.target = 100;
+    CHECK(step_waited(0, 0).play == 0);
+    CHECK(step_waited(1, 0).play == 1);
+}
+
+static void a_block_that_nothing_follows_plays_too(void)
+{
+    begin(false);
+    const struct sbx_plan plan = step_waited(100, QUANTUM);
     CHECK(plan.play == 100 && plan.underrun);
 }
 
@@ -142,32 +170,40 @@ static void the_longest_block_is_remembered_for_some_seconds(void)
     CHECK(sbx_blocks_note(&blocks, 240, now + MS(60000)) == 240);
 }
 
-/* Blocks that arrive on time: whatever their size and the recorder's quantum, once primed it
- * never runs dry, and cuts only while the phase between the two settles (one beat of theirs). */
-static void steady_blocks_play_without_a_gap(void)
+/* Frames pushed by the time of `frame` when a block comes every `block` frames from 0 on. */
+static uint64_t pushed_by(uint64_t frame, uint64_t block)
 {
-    static const uint32_t sizes[] = {120, 240, 480, 960, 1920, 2880, 5760};
+    return (frame / block + 1) * block;
+}
+
+/* Blocks that arrive on time: whatever their size and the recorder's quantum, all of it plays,
+ * from the first frame on, without a gap or a cut, and the ring stays at the target. */
+static void steady_blocks_play_whole(void)
+{
+    static const uint32_t sizes[] = {120, 240, 480, 960, 1920, 2880, 5760, 24000, 48000};
     static const uint32_t quanta[] = {64, 128, 240, 256, 279, 512, 1024, 2048};
 
     for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
         for (size_t q = 0; q < sizeof(quanta) / sizeof(quanta[0]); q++) {
-            const uint64_t block = sizes[s];
-            uint64_t pushed = 0;
             uint64_t fetched = 0;
+            uint32_t deepest = 0;
             begin(false);
             cycle.quantum = quanta[q];
+            cycle.block = sizes[s];
             cycle.target = sbx_jitter_target(cycle.quantum, sizes[s]);
-            for (uint64_t frame = 0; frame < 480000; frame += cycle.quantum) {
-                while (pushed + block <= frame)
-                    pushed += block;
+            for (uint64_t frame = 7; frame < 480000; frame += cycle.quantum) {
                 const bool was_playing = jitter.playing;
-                const struct sbx_plan plan = step((uint32_t)(pushed - fetched));
-                CHECK(!plan.underrun && !plan.reprimed && plan.stale == 0);
+                cycle.now_ns = sbx_frames_to_ns(frame);
+                cycle.oldest_ns = sbx_frames_to_ns(fetched / sizes[s] * sizes[s]);
+                cycle.depth = (uint32_t)(pushed_by(frame, sizes[s]) - fetched);
+                const struct sbx_plan plan = sbx_jitter_step(&jitter, &cycle);
+                CHECK(!plan.underrun && !plan.reprimed && plan.stale == 0 && plan.trimmed == 0);
                 CHECK(!was_playing || plan.play == cycle.quantum);
-                CHECK(plan.trimmed == 0 || frame < 4 * SBX_RATE_HZ);
-                fetched += plan.play + plan.trimmed;
+                deepest = cycle.depth > deepest ? cycle.depth : deepest;
+                fetched += plan.play;
             }
             CHECK(jitter.playing);
+            CHECK(deepest <= cycle.target + cycle.quantum);
         }
     }
 }
@@ -176,7 +212,10 @@ int main(void)
 {
     RUN(nothing_plays_before_the_target_is_there);
     RUN(priming_is_no_underrun_and_no_reprime);
-    RUN(a_short_block_that_nothing_follows_plays_once_it_has_waited_the_target);
+    RUN(it_plays_once_the_next_block_will_reach_the_target);
+    RUN(short_blocks_wait_for_10_ms_beside_the_quantum);
+    RUN(a_target_fixed_below_the_block_does_not_wait);
+    RUN(a_block_that_nothing_follows_plays_too);
     RUN(a_short_underrun_is_silence_and_goes_on);
     RUN(a_full_drain_primes_again);
     RUN(more_than_a_quantum_over_the_target_is_cut_from_the_oldest);
@@ -186,6 +225,6 @@ int main(void)
     RUN(a_recorder_away_for_less_than_a_second_misses_nothing);
     RUN(the_target_is_a_quantum_and_the_longer_of_10_ms_and_the_longest_block);
     RUN(the_longest_block_is_remembered_for_some_seconds);
-    RUN(steady_blocks_play_without_a_gap);
+    RUN(steady_blocks_play_whole);
     return 0;
 }

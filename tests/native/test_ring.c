@@ -90,6 +90,7 @@ static void a_loss_is_told_once_with_the_first_frame_after_it(void)
     CHECK(put(0, 8, 0, 0));
     CHECK(put(8, 8, 0, 0));
     CHECK(put(100, 8, 0, 84));
+    sbx_ring_front(&ring);
     CHECK(sbx_ring_contiguous(&ring, sbx_ring_depth(&ring)) == 16);
     expect(0, 4);
     CHECK(sbx_ring_contiguous(&ring, 5) == 5);
@@ -102,23 +103,52 @@ static void a_loss_is_told_once_with_the_first_frame_after_it(void)
     sbx_ring_clear(&ring);
 }
 
-static void age_is_counted_by_block(void)
+static uint32_t older_than(int64_t cutoff_ns)
 {
+    const uint32_t depth = sbx_ring_depth(&ring);
+
+    if (depth > 0)
+        sbx_ring_front(&ring);
+    return sbx_ring_older_than(&ring, cutoff_ns, depth);
+}
+
+static void a_frame_is_as_old_as_the_time_it_was_due(void)
+{
+    const int64_t ms = 1000000;
+
     open_ring(1);
-    CHECK(sbx_ring_older_than(&ring, 1000, 0) == 0);
-    CHECK(put(0, 10, 100, 0));
-    CHECK(put(10, 10, 200, 0));
-    CHECK(put(20, 10, 300, 0));
-    CHECK(sbx_ring_older_than(&ring, 100, 30) == 0);
-    CHECK(sbx_ring_older_than(&ring, 101, 30) == 10);
-    CHECK(sbx_ring_older_than(&ring, 300, 30) == 20);
-    CHECK(sbx_ring_older_than(&ring, 301, 30) == 30);
-    sbx_ring_skip(&ring, 15);
-    CHECK(sbx_ring_older_than(&ring, 300, 15) == 5);
-    sbx_ring_skip(&ring, 15);
-    CHECK(sbx_ring_older_than(&ring, 1000, 0) == 0);
-    CHECK(put(30, 10, 900, 0)); /* the mark of the block before is still held: not counted */
-    CHECK(sbx_ring_older_than(&ring, 500, 10) == 0);
+    CHECK(older_than(1000 * ms) == 0);
+    CHECK(put(0, 24, 100 * ms, 0)); /* half a millisecond each */
+    CHECK(put(24, 24, 200 * ms, 0));
+    CHECK(older_than(100 * ms) == 0);
+    CHECK(older_than(100 * ms + ms / 4) == 12);
+    CHECK(older_than(150 * ms) == 24);
+    CHECK(older_than(200 * ms) == 24);
+    CHECK(older_than(200 * ms + ms / 4) == 36);
+    CHECK(older_than(INT64_C(90) * 24 * 3600 * 1000 * ms) == 48); /* a season */
+    sbx_ring_skip(&ring, 30);
+    CHECK(older_than(200 * ms) == 0);
+    CHECK(older_than(200 * ms + ms / 4) == 6);
+    sbx_ring_skip(&ring, 18);
+    CHECK(older_than(1000 * ms) == 0);
+    CHECK(put(48, 10, 900 * ms, 0)); /* the mark of the block before is still held: not counted */
+    CHECK(older_than(500 * ms) == 0);
+    sbx_ring_clear(&ring);
+}
+
+static void a_run_ends_where_the_graph_paused(void)
+{
+    const int64_t begin_ns = 5000;
+
+    open_ring(1);
+    CHECK(put(0, 16, begin_ns, 0));
+    CHECK(put(16, 16, begin_ns + sbx_frames_to_ns(16 + 4), 0));      /* late by a quarter: jitter */
+    CHECK(put(32, 16, begin_ns + sbx_frames_to_ns(16 + 4 + 32), 0)); /* a block is missing */
+    sbx_ring_front(&ring);
+    CHECK(sbx_ring_contiguous(&ring, 48) == 32);
+    expect(0, 32);
+    CHECK(sbx_ring_front(&ring).lost_frames == 0);
+    CHECK(sbx_ring_contiguous(&ring, 16) == 16);
     sbx_ring_clear(&ring);
 }
 
@@ -153,7 +183,8 @@ int main(void)
     RUN(more_blocks_than_marks_are_refused_not_mixed_up);
     RUN(the_front_knows_the_time_of_its_frame);
     RUN(a_loss_is_told_once_with_the_first_frame_after_it);
-    RUN(age_is_counted_by_block);
+    RUN(a_frame_is_as_old_as_the_time_it_was_due);
+    RUN(a_run_ends_where_the_graph_paused);
     RUN(what_is_not_finite_becomes_silence);
     RUN(a_skip_frees_room);
     return 0;
