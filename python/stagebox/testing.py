@@ -41,9 +41,9 @@ _PROGRAMS: Final = {
 }
 """Program -> the Debian package that has it."""
 
-_PRIORITY: Final = 1000
-"""`priority.session` of the nodes, about that of hardware: above the monitors, which may serve as
-sources, and below a microphone that is to be the default."""
+_PRIORITIES: Final = {"Audio/Sink": 1000, "Audio/Source": 2000}
+"""`priority.session` by media class, about what the session manager gives to hardware: a source
+ranks above a sink's monitor, which may serve as one."""
 
 _READY_TIMEOUT: Final = 20.0
 """Seconds a part of the graph may take to appear; a fraction of one is usual."""
@@ -71,7 +71,7 @@ class _Node:
             f"{{ factory.name={self.factory} node.name={json.dumps(self.name)} "
             f"node.description={json.dumps(self.name)} media.class={self.media_class} "
             f"object.linger=true audio.position=[{position}] monitor.channel-volumes=false "
-            f"priority.session={_PRIORITY} }}"
+            f"priority.session={_PRIORITIES[self.media_class]} }}"
         )
 
 
