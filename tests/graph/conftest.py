@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from stagebox import SAMPLE_RATE, AudioCapturer, Chunk
+from stagebox import SAMPLE_RATE, AudioCapturer, Chunk, open_virtual_mic
 from stagebox.layout import POSITIONS
 from tests.conftest import wait_until
 
@@ -80,6 +80,7 @@ class Applications:
     """pw-play and pw-record, the way people run them, on one graph."""
 
     def __init__(self, graph: PrivateGraph, directory: Path) -> None:
+        self.remote = graph.remote
         self._graph = graph
         self._directory = directory
         self._running: list[subprocess.Popen[bytes]] = []
@@ -94,12 +95,12 @@ class Applications:
     @contextmanager
     def recording(
         self, name: str = "stagebox-mic", channels: int = 2
-    ) -> Iterator[list[np.ndarray]]:
+    ) -> Iterator[list[NDArray[np.float32]]]:
         """Record a source for as long as the block lasts; the list then holds the PCM."""
         path = self._directory / f"record-{len(self._running)}.wav"
         command = ["pw-record", "--target", name, "--format", "f32", "--rate", str(SAMPLE_RATE)]
         process = self._run([*command, "--channels", str(channels), str(path)])
-        result: list[np.ndarray] = []
+        result: list[NDArray[np.float32]] = []
         try:
             yield result
         finally:
@@ -197,3 +198,18 @@ def speak(
 
 def wait_for_recorder(mic: PipeWireMic) -> None:
     wait_until("somebody to record", lambda: mic.stats.quantum > 0)
+
+
+@contextmanager
+def recorded_mic(
+    applications: Applications, channels: int = 2, quantum_frames: int = 240
+) -> Iterator[tuple[PipeWireMic, list[NDArray[np.float32]]]]:
+    """A microphone that an application records for as long as the block lasts."""
+    with (
+        open_virtual_mic(
+            channels, quantum_frames=quantum_frames, remote=applications.remote
+        ) as mic,
+        applications.recording(channels=channels) as recorded,
+    ):
+        wait_for_recorder(mic)
+        yield mic, recorded

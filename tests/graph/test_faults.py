@@ -27,7 +27,7 @@ from stagebox import (
     open_virtual_mic,
 )
 from tests.conftest import wait_until
-from tests.graph.conftest import Applications, speak, tone, wait_for_recorder
+from tests.graph.conftest import Applications, recorded_mic, speak, tone, wait_for_recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -230,11 +230,7 @@ def test_after_a_stall_of_the_daemon_nothing_older_than_a_second_is_heard(
 ) -> None:
     _, daemon, _ = private_graph.processes
     loud = np.full((480, 2), 0.9, np.float32)
-    with (
-        open_virtual_mic(remote=private_graph.remote) as mic,
-        applications.recording() as recorded,
-    ):
-        wait_for_recorder(mic)
+    with recorded_mic(applications) as (mic, recorded):
         os.kill(daemon.pid, signal.SIGSTOP)
         try:
             for _ in range(20):

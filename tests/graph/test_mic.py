@@ -17,6 +17,7 @@ from tests.graph.conftest import (
     Applications,
     counted,
     ramp,
+    recorded_mic,
     speak,
     tone,
     wait_for_recorder,
@@ -37,16 +38,10 @@ def sum_of_fates(stats: MicStats) -> int:
 
 @pytest.mark.parametrize(("channels", "block_frames"), [(1, 960), (2, 240), (2, 960), (2, 2880)])
 def test_an_application_hears_what_is_pushed_in_order_and_exactly(
-    private_graph: PrivateGraph, applications: Applications, channels: int, block_frames: int
+    applications: Applications, channels: int, block_frames: int
 ) -> None:
     sent = ramp(2 * SAMPLE_RATE, channels)
-    with (
-        open_virtual_mic(
-            channels, quantum_frames=STEADY_FRAMES, remote=private_graph.remote
-        ) as mic,
-        applications.recording(channels=channels) as recorded,
-    ):
-        wait_for_recorder(mic)
+    with recorded_mic(applications, channels, STEADY_FRAMES) as (mic, recorded):
         speak(mic, sent, block_frames)
         wait_until("the end", lambda: mic.stats.depth == 0)
         stats = mic.stats
@@ -60,14 +55,8 @@ def test_an_application_hears_what_is_pushed_in_order_and_exactly(
     assert stats.dropped == stats.stale == stats.discarded == 0
 
 
-def test_a_tone_is_recorded_at_its_level(
-    private_graph: PrivateGraph, applications: Applications
-) -> None:
-    with (
-        open_virtual_mic(remote=private_graph.remote) as mic,
-        applications.recording() as recorded,
-    ):
-        wait_for_recorder(mic)
+def test_a_tone_is_recorded_at_its_level(applications: Applications) -> None:
+    with recorded_mic(applications) as (mic, recorded):
         speak(mic, tone(440, 1))
     assert np.abs(recorded[0]).max() == pytest.approx(0.5, abs=0.001)
 
@@ -86,14 +75,8 @@ def test_every_application_that_records_hears_it(
     assert np.abs(other[0]).max() > 0.4
 
 
-def test_silence_is_recorded_while_nothing_is_pushed(
-    private_graph: PrivateGraph, applications: Applications
-) -> None:
-    with (
-        open_virtual_mic(remote=private_graph.remote) as mic,
-        applications.recording() as recorded,
-    ):
-        wait_for_recorder(mic)
+def test_silence_is_recorded_while_nothing_is_pushed(applications: Applications) -> None:
+    with recorded_mic(applications) as (mic, recorded):
         time.sleep(0.2)
         stats = mic.stats
     assert stats.underruns == stats.reprimes == 0  # nobody spoke: nothing was missed
@@ -116,14 +99,8 @@ def test_what_was_pushed_before_anybody_recorded_is_never_heard(
     assert 0.4 < np.abs(recorded[0]).max() < 0.6
 
 
-def test_discarded_sound_is_never_heard(
-    private_graph: PrivateGraph, applications: Applications
-) -> None:
-    with (
-        open_virtual_mic(remote=private_graph.remote) as mic,
-        applications.recording() as recorded,
-    ):
-        wait_for_recorder(mic)
+def test_discarded_sound_is_never_heard(applications: Applications) -> None:
+    with recorded_mic(applications) as (mic, recorded):
         mic.set_target_frames(SAMPLE_RATE // 4)  # so that it stays in the ring long enough
         assert mic.push(np.full((4800, 2), 0.9, np.float32))
         mic.discard()
@@ -135,29 +112,17 @@ def test_discarded_sound_is_never_heard(
     assert 0.4 < np.abs(recorded[0]).max() < 0.6
 
 
-def test_a_single_short_block_is_heard(
-    private_graph: PrivateGraph, applications: Applications
-) -> None:
-    with (
-        open_virtual_mic(remote=private_graph.remote) as mic,
-        applications.recording() as recorded,
-    ):
-        wait_for_recorder(mic)
+def test_a_single_short_block_is_heard(applications: Applications) -> None:
+    with recorded_mic(applications) as (mic, recorded):
         assert mic.push(np.full((240, 2), 0.5, np.float32))
         wait_until("it to be played", lambda: mic.stats.played == 240)
         time.sleep(0.1)
     assert np.count_nonzero(recorded[0][:, 0]) == 240
 
 
-def test_blocks_of_most_of_a_second_are_heard_whole(
-    private_graph: PrivateGraph, applications: Applications
-) -> None:
+def test_blocks_of_most_of_a_second_are_heard_whole(applications: Applications) -> None:
     sent = ramp(3 * 40_000, 2)
-    with (
-        open_virtual_mic(remote=private_graph.remote) as mic,
-        applications.recording() as recorded,
-    ):
-        wait_for_recorder(mic)
+    with recorded_mic(applications) as (mic, recorded):
         speak(mic, sent, block_frames=40_000)
         wait_until("the end", lambda: mic.stats.depth == 0)
         stats = mic.stats
@@ -166,14 +131,8 @@ def test_blocks_of_most_of_a_second_are_heard_whole(
     assert np.count_nonzero(received) > 0.9 * len(sent)
 
 
-def test_the_beginning_of_what_is_said_is_not_cut(
-    private_graph: PrivateGraph, applications: Applications
-) -> None:
-    with (
-        open_virtual_mic(remote=private_graph.remote) as mic,
-        applications.recording() as recorded,
-    ):
-        wait_for_recorder(mic)
+def test_the_beginning_of_what_is_said_is_not_cut(applications: Applications) -> None:
+    with recorded_mic(applications) as (mic, recorded):
         for _ in range(3):  # with a pause in between, each is primed anew
             speak(mic, ramp(960, 2), block_frames=960)
             wait_until("the end", lambda: mic.stats.depth == 0)
@@ -184,13 +143,9 @@ def test_the_beginning_of_what_is_said_is_not_cut(
 
 
 def test_the_target_is_the_recorders_quantum_and_the_longest_block(
-    private_graph: PrivateGraph, applications: Applications
+    applications: Applications,
 ) -> None:
-    with (
-        open_virtual_mic(remote=private_graph.remote) as mic,
-        applications.recording(),
-    ):
-        wait_for_recorder(mic)
+    with recorded_mic(applications) as (mic, _):
         silence = np.zeros((5760, 2), np.float32)
         mic.push(silence[:240])
         stats = mic.stats
@@ -202,15 +157,9 @@ def test_the_target_is_the_recorders_quantum_and_the_longest_block(
         assert mic.stats.target == 1000
 
 
-def test_the_delay_stays_bounded_when_too_much_is_pushed(
-    private_graph: PrivateGraph, applications: Applications
-) -> None:
+def test_the_delay_stays_bounded_when_too_much_is_pushed(applications: Applications) -> None:
     block = np.zeros((480, 2), np.float32)
-    with (
-        open_virtual_mic(quantum_frames=STEADY_FRAMES, remote=private_graph.remote) as mic,
-        applications.recording(),
-    ):
-        wait_for_recorder(mic)
+    with recorded_mic(applications, quantum_frames=STEADY_FRAMES) as (mic, _):
         for _ in range(60):
             assert mic.push(block)
         played = mic.stats.played
@@ -230,17 +179,11 @@ def test_a_full_ring_drops_counts_and_returns_true(private_graph: PrivateGraph) 
     assert sum_of_fates(stats) == stats.pushed
 
 
-def test_what_is_not_a_number_is_recorded_as_silence(
-    private_graph: PrivateGraph, applications: Applications
-) -> None:
+def test_what_is_not_a_number_is_recorded_as_silence(applications: Applications) -> None:
     junk = tone(440, 1)
     junk[::3] = np.nan
     junk[1::3] = np.inf
-    with (
-        open_virtual_mic(remote=private_graph.remote) as mic,
-        applications.recording() as recorded,
-    ):
-        wait_for_recorder(mic)
+    with recorded_mic(applications) as (mic, recorded):
         speak(mic, junk)
     assert np.isfinite(recorded[0]).all()
     assert np.abs(recorded[0]).max() <= 0.51

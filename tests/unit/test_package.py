@@ -130,5 +130,35 @@ def test_the_extension_shows_nothing_but_its_entry_point() -> None:
     assert symbols <= {"PyInit__stagebox", "_cffi_pypyinit__stagebox", "_init", "_fini"}
 
 
+def test_the_extension_is_hardened() -> None:
+    done = subprocess.run(
+        ["readelf", "--wide", "--dynamic", "--program-headers", stagebox._stagebox.__file__],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "BIND_NOW" in done.stdout
+    assert "GNU_RELRO" in done.stdout
+    (stack,) = [line for line in done.stdout.splitlines() if "GNU_STACK" in line]
+    assert " RW " in stack
+
+
+INSTALL = ROOT / "scripts" / "install-system-packages"
+
+
+def test_where_all_packages_are_there_setting_up_does_and_says_nothing() -> None:
+    done = subprocess.run([INSTALL], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_on_another_distribution_setting_up_names_the_packages_and_stops(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [INSTALL], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "not a Debian system" in done.stderr
+    assert "pipewire-devel" in done.stderr
+
+
 def test_every_exported_name_is_there() -> None:
     assert all(hasattr(stagebox, name) for name in stagebox.__all__)
