@@ -40,7 +40,8 @@ system:
 $(VENV)/.ready: pyproject.toml | system
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --upgrade pip
-	$(PYTHON) scripts/requirements.py | $(PYTHON) -m pip install --quiet -r /dev/stdin
+	$(PYTHON) scripts/requirements.py > $(VENV)/requirements.txt
+	$(PYTHON) -m pip install --quiet -r $(VENV)/requirements.txt
 	touch $@
 
 # Editable: Python changes need no install, C changes an incremental build in build/.

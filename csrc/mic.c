@@ -8,7 +8,6 @@
 
 /* 1.4 s at 48 kHz: all that is not too old to play, and a block on top. */
 #define RING_FRAMES (1U << 16)
-#define MAX_PUSH_FRAMES ((uint32_t)SBX_RATE_HZ)
 
 struct sbx_mic {
     struct sbx_stream stream;
@@ -108,11 +107,6 @@ void sbx_mic_free(sbx_mic *mic)
 }
 
 /* --- pushing ----------------------------------------------------------------------------- */
-
-uint32_t sbx_mic_max_push_frames(void)
-{
-    return MAX_PUSH_FRAMES;
-}
 
 int sbx_mic_push(sbx_mic *mic, const float *frames, uint32_t count)
 {

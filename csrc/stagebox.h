@@ -137,9 +137,6 @@ struct sbx_mic_stats {
     int state;        /* enum sbx_state */
 };
 
-/* The most frames one push can take: 1 s. */
-uint32_t sbx_mic_max_push_frames(void);
-
 /* Begin to open. `channels` is 1 or 2. NULL with a negative errno in *error. */
 sbx_mic *sbx_mic_open(sbx_connection *connection, uint32_t channels, const char *name,
                       const char *description, uint32_t session_priority, uint32_t quantum_frames,
@@ -147,8 +144,8 @@ sbx_mic *sbx_mic_open(sbx_connection *connection, uint32_t channels, const char 
 
 int sbx_mic_wait_open(sbx_mic *mic, int timeout_ms);
 
-/* Hand over frames to be recorded: 1 (kept, or dropped for want of room) or 0 (dead or closed).
- * Never blocks on PipeWire; several pushers take turns. */
+/* Hand over frames to be recorded, at most 1 s of them: 1 (kept, or dropped for want of room) or 0
+ * (dead or closed). Never blocks on PipeWire; several pushers take turns. */
 int sbx_mic_push(sbx_mic *mic, const float *frames, uint32_t count);
 
 bool sbx_mic_alive(const sbx_mic *mic);

@@ -111,7 +111,7 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
     return result;
 }
 
-/* The channel orders of design: mono, stereo, 5.1 and 7.1 in GameStream's order. */
+/* Mono, stereo, 5.1 and 7.1 in GameStream's order: stagebox.layout.POSITIONS. */
 static void set_positions(struct spa_audio_info_raw *format)
 {
     static const uint32_t surround[] = {

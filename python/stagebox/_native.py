@@ -11,15 +11,15 @@ import contextlib
 import errno
 import functools
 import math
-import operator
 import os
 import sys
 import threading
 import time
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from . import arguments
 from .errors import (
     BackendDied,
     CaptureClosed,
@@ -30,7 +30,7 @@ from .errors import (
 from .layout import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -91,9 +91,7 @@ class Deadline:
     __slots__ = ("_at",)
 
     def __init__(self, timeout: float) -> None:
-        if math.isnan(timeout) or timeout < 0:
-            raise ValueError(f"timeout must be 0 or more seconds, not {timeout!r}")
-        self._at = time.monotonic() + timeout
+        self._at = time.monotonic() + arguments.seconds("timeout", timeout)
 
     @property
     def passed(self) -> bool:
@@ -128,8 +126,11 @@ def socket_paths(remote: Remote | None) -> list[Path]:
         raise ValueError(f"remote must not contain a NUL character: {name!r}")
     if name.startswith("/"):
         return [Path(name)]
-    directory = os.environ.get("PIPEWIRE_RUNTIME_DIR") or os.environ.get("XDG_RUNTIME_DIR")
-    return [Path(place) / name for place in (directory, _SYSTEM_DIRECTORY) if place]
+    return [Path(place) / name for place in (_runtime_directory(), _SYSTEM_DIRECTORY) if place]
+
+
+def _runtime_directory() -> str | None:
+    return os.environ.get("PIPEWIRE_RUNTIME_DIR") or os.environ.get("XDG_RUNTIME_DIR")
 
 
 class Connection:
@@ -218,7 +219,7 @@ def _unavailable(paths: list[Path], failures: list[OSError]) -> PipeWireUnavaila
     if any(error.errno not in {errno.ENOENT, errno.ECONNREFUSED} for error in failures):
         return PipeWireUnavailable(f"the PipeWire daemon cannot be reached ({reasons})")
     hint = "start it, for example with: systemctl --user start pipewire wireplumber"
-    if paths == [_SYSTEM_DIRECTORY / paths[0].name]:
+    if paths[0].parent == _SYSTEM_DIRECTORY and not _runtime_directory():
         hint = (
             "XDG_RUNTIME_DIR is not set: set it to the desktop session's, for example "
             f"/run/user/{os.getuid()}"
@@ -250,38 +251,6 @@ def _forget(connection: Connection) -> None:
 
 
 # --- what goes across -----------------------------------------------------------------------
-
-
-def text(name: str, value: str) -> bytes:
-    """Encode a node's name or description, which PipeWire keeps as it is."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-    if not value or "\0" in value:
-        raise ValueError(f"{name} must not be empty or contain a NUL character: {value!r}")
-    return value.encode()
-
-
-def whole(name: str, value: SupportsIndex) -> int:
-    """Return a whole number, of whatever type has `__index__` (numpy's too), as an int."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    return operator.index(value)
-
-
-def channel_count(value: SupportsIndex, accepted: Sequence[int]) -> int:
-    """Check a number of channels."""
-    channels = whole("channels", value)
-    if channels not in accepted:
-        raise ValueError(f"channels must be one of {list(accepted)}, not {channels}")
-    return channels
-
-
-def quantum(value: SupportsIndex) -> int:
-    """Check a `quantum_frames`: PipeWire's clock.min-quantum floor to its clock.quantum-limit."""
-    frames = whole("quantum_frames", value)
-    if not 4 <= frames <= 8192:
-        raise ValueError(f"quantum_frames must be 4 to 8192, not {frames}")
-    return frames
 
 
 def frames_of(pcm: Pcm, channels: int, *, writable: bool = False) -> tuple[Any, int]:
@@ -330,7 +299,7 @@ class Capture:
     ) -> None:
         ffi, lib = _extension()
         error = ffi.new("int *")
-        name = ffi.NULL if target is None else text("target", target)
+        name = ffi.NULL if target is None else arguments.text("target", target)
         handle = lib.sbx_capture_open(connection.handle, channels, name, quantum_frames, error)
         if not handle:
             raise _open_failed("capture", os.strerror(-error[0]))
@@ -357,7 +326,9 @@ class Capture:
             if depth == self._lib.SBX_DEAD:
                 reason = _reason(self._lib.sbx_capture_error, handle)
                 raise CaptureDied(f"the capture's backend is gone: {reason}")
-            if depth >= min_frames or deadline.passed or not self._lib.sbx_capture_alive(handle):
+            # With frames left a dead one says so later; without, C says now why it ended.
+            over = depth > 0 and not self._lib.sbx_capture_alive(handle)
+            if depth >= min_frames or deadline.passed or over:
                 return depth
 
     def read(self, out: Pcm, channels: int) -> int:
@@ -415,8 +386,8 @@ class Mic:
         handle = lib.sbx_mic_open(
             connection.handle,
             channels,
-            text("name", name),
-            text("description", description),
+            arguments.text("name", name),
+            arguments.text("description", description),
             priority,
             quantum_frames,
             error,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import numpy as np
 
-from . import _native
+from . import _native, arguments
 from .errors import CaptureClosed, CaptureDied
 from .layout import CHANNELS, POSITIONS
 
@@ -190,7 +190,7 @@ class PipeWireCapture(AudioCapturer):
     def read(
         self, frames: int, timeout: float = 5.0, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        frames = _native.whole("frames", frames)
+        frames = arguments.whole("frames", frames)
         pcm = self._buffer(frames, out)
         deadline = _native.Deadline(timeout)
         filled = 0
@@ -307,10 +307,10 @@ def open_audio_capture(
         PipeWireUnavailable: no library, no daemon, or no answer within 5 s.
         UnsupportedPlatform: not Linux.
     """
-    channels = _native.channel_count(channels, list(POSITIONS))
-    quantum = _native.quantum(quantum_frames)
+    channels = arguments.channel_count(channels, POSITIONS)
+    quantum = arguments.quantum(quantum_frames)
     if target is not None:
-        _native.text("target", target)
+        arguments.text("target", target)
     deadline = _native.Deadline(_native.OPEN_TIMEOUT)
     connection = _native.connect(remote, deadline)
     if target is not None:

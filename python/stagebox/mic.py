@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from . import _native
+from . import _native, arguments
 from .errors import BackendDied
 from .layout import MIC_CHANNEL_COUNTS, MIC_CHANNELS, SAMPLE_RATE
 
@@ -152,7 +152,7 @@ class PipeWireMic(VirtualMic):
         Chosen, it is one of the recorder's quanta plus the larger of 10 ms and the longest block
         pushed in the last seconds. Any thread; takes effect in the next cycle.
         """
-        chosen = 0 if frames is None else _native.whole("frames", frames)
+        chosen = 0 if frames is None else arguments.whole("frames", frames)
         if frames is not None and not 1 <= chosen <= SAMPLE_RATE // 2:
             raise ValueError(f"frames must be 1 to {SAMPLE_RATE // 2}, or None, not {chosen}")
         self._native.set_target(chosen)
@@ -201,10 +201,10 @@ def open_virtual_mic(
         PipeWireUnavailable: no library, no daemon (at once), or no answer within 5 s.
         UnsupportedPlatform: not Linux.
     """
-    channels = _native.channel_count(channels, MIC_CHANNEL_COUNTS)
-    _native.text("name", name)
-    _native.text("description", description)
-    quantum = _native.quantum(quantum_frames)
+    channels = arguments.channel_count(channels, MIC_CHANNEL_COUNTS)
+    arguments.text("name", name)
+    arguments.text("description", description)
+    quantum = arguments.quantum(quantum_frames)
     priority = DEFAULT_PRIORITY if make_default else PLAIN_PRIORITY
     deadline = _native.Deadline(_native.OPEN_TIMEOUT)
     connection = _native.connect(remote, deadline)

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from .arguments import channel_count
 from .errors import CodecError
 from .layout import MIC_CHANNEL_COUNTS, MIC_CHANNELS, SAMPLE_RATE
 
@@ -25,7 +26,7 @@ MAX_PACKET_FRAMES: Final = 5760
 """Frames of the longest packet: 120 ms at 48 kHz (RFC 6716 section 2.1.4)."""
 
 CONCEAL_STEP_FRAMES: Final = 120
-"""Losses are concealed in steps of 2.5 ms, the shortest Opus frame (RFC 6716 section 2.1.4)."""
+"""Losses are concealed in steps of 2.5 ms, the least that Opus codes (RFC 6716 section 2.1.4)."""
 
 ENCODE_FRAMES: Final = (120, 240, 480, 960, 1920, 2880, 3840, 4800, 5760)
 """Frames one packet can hold: 2.5, 5, 10, 20, 40, 60, 80, 100 or 120 ms.
@@ -43,7 +44,7 @@ _SET_BITRATE: Final = 4002
 _RESET_STATE: Final = 4028
 _BITRATES: Final = range(500, 512_001)
 
-# A 120 ms packet is at most six frames of 1276 bytes and two bytes of framing for each.
+# RFC 6716 section 3.4: at most six 20 ms parts of 1275 bytes, and up to two bytes more for each.
 _MAX_PACKET_BYTES: Final = 6 * (1276 + 2)
 
 _FLOAT32: Final = np.dtype(np.float32)
@@ -63,11 +64,11 @@ class OpusDecoder:
 
         Raises ValueError for another count, CodecError where libopus cannot be loaded.
         """
-        self._channels = _checked_channels(channels)
+        self._channels = channel_count(channels, MIC_CHANNEL_COUNTS)
         self._lib = _libopus()
         self._state = _owned(
             self,
-            functools.partial(self._lib.decoder_create, SAMPLE_RATE, channels),
+            functools.partial(self._lib.decoder_create, SAMPLE_RATE, self._channels),
             self._lib.decoder_destroy,
         )
         self._call: Callable[..., int] = self._lib.decode_float
@@ -144,8 +145,8 @@ class OpusEncoder:
 
         Raises ValueError for what is not accepted, CodecError where libopus cannot be loaded.
         """
-        self._channels = _checked_channels(channels)
-        if application not in _APPLICATIONS:
+        self._channels = channel_count(channels, MIC_CHANNEL_COUNTS)
+        if application not in tuple(_APPLICATIONS):
             raise ValueError(
                 f"application must be one of {list(_APPLICATIONS)}, not {application!r}"
             )
@@ -158,7 +159,7 @@ class OpusEncoder:
         self._state = _owned(
             self,
             functools.partial(
-                self._lib.encoder_create, SAMPLE_RATE, channels, _APPLICATIONS[application]
+                self._lib.encoder_create, SAMPLE_RATE, self._channels, _APPLICATIONS[application]
             ),
             self._lib.encoder_destroy,
         )
@@ -265,12 +266,6 @@ def _owned(owner: object, create: Callable[..., int | None], destroy: Callable[[
     # Not at exit: a daemon thread may be inside libopus while the interpreter goes down.
     weakref.finalize(owner, destroy, state).atexit = False
     return state
-
-
-def _checked_channels(channels: int) -> int:
-    if channels not in MIC_CHANNEL_COUNTS:
-        raise ValueError(f"channels must be one of {list(MIC_CHANNEL_COUNTS)}, not {channels!r}")
-    return channels
 
 
 def _frames_of(pcm: npt.NDArray[np.float32], channels: int, name: str) -> int:

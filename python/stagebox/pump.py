@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self
 
 import numpy as np
 
+from .arguments import channel_count
 from .errors import CodecError
 from .layout import MIC_CHANNEL_COUNTS, MIC_CHANNELS
 from .mic import open_virtual_mic
@@ -109,10 +110,11 @@ class MicPump:
         pushes is reused for the next packet. Whatever `opener` raises is logged and tried again
         later; only after UnsupportedPlatform the pump drops all packets instead.
         """
-        if channels not in MIC_CHANNEL_COUNTS:
-            raise ValueError(
-                f"channels must be one of {list(MIC_CHANNEL_COUNTS)}, not {channels!r}"
-            )
+        channels = channel_count(channels, MIC_CHANNEL_COUNTS)
+        if not callable(opener):
+            raise TypeError(f"opener must be callable, not {type(opener).__name__}")
+        if not isinstance(tuning, PumpTuning):
+            raise TypeError(f"tuning must be a PumpTuning, not {type(tuning).__name__}")
         core = _Core(tuning)
         worker = _Worker(core, opener, channels)
         thread = threading.Thread(target=worker.run, name="stagebox-mic-pump", daemon=True)

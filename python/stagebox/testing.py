@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from . import arguments
 from .errors import PipeWireUnavailable, StageboxError
 from .layout import POSITIONS, SAMPLE_RATE
 
@@ -51,6 +53,8 @@ _READY_TIMEOUT: Final = 20.0
 _FOREIGN: Final = ("PIPEWIRE_", "WIREPLUMBER_", "PULSE_", "SPA_")
 """Variables that would lead a program of the graph to another daemon or configuration."""
 
+_NOT_NAMES: Final = ("true", "false", "null")
+
 # Waits for the end of its input, which comes with a word when all is well and without one when
 # the interpreter was killed: then it ends the process group it shares with the daemons.
 _WATCHDOG: Final = 'read -r word || { rm -rf -- "$1"; kill -KILL 0; }'
@@ -64,6 +68,14 @@ class _Node:
     media_class: str
     factory: str
     channels: int
+
+    def __post_init__(self) -> None:
+        arguments.channel_count(self.channels, POSITIONS)
+        # pw-dump prints a name like 5.1 as a number, and then nobody finds it again.
+        if not re.fullmatch(r"[A-Za-z][\w.:-]*", self.name) or self.name in _NOT_NAMES:
+            raise ValueError(
+                f"name must begin with a letter and hold letters, digits, . : _ -: {self.name!r}"
+            )
 
     def properties(self) -> str:
         position = " ".join(POSITIONS[self.channels])
@@ -100,9 +112,7 @@ class PrivateGraph:
     sink: Final = "stagebox-sink"
 
     def __init__(self, channels: int = 2, *, rate_hz: int = SAMPLE_RATE) -> None:
-        if channels not in POSITIONS:
-            raise ValueError(f"channels must be one of {sorted(POSITIONS)}, not {channels!r}")
-        self._rate_hz = rate_hz
+        self._rate_hz = arguments.whole("rate_hz", rate_hz)
         self._nodes = [_Node(self.sink, "Audio/Sink", "support.null-audio-sink", channels)]
         self._directory: Path | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -209,6 +219,13 @@ class PrivateGraph:
             if "node.name" in properties and "media.class" in properties
         ]
 
+    def properties(self, name: str) -> dict[str, Any]:
+        """Return the properties of the node with that `node.name`, KeyError without one."""
+        for entry in self.dump():
+            if _properties(entry).get("node.name") == name:
+                return _properties(entry)
+        raise KeyError(name)
+
     def default(self, kind: str) -> str | None:
         """Return the `node.name` of the default "sink" or "source", None when there is none."""
         for entry in self.dump():
@@ -311,8 +328,6 @@ class PrivateGraph:
             self._wait("a default sink", lambda: self.default("sink") is not None, manager)
 
     def _add(self, node: _Node) -> None:
-        if node.channels not in POSITIONS:
-            raise ValueError(f"channels must be one of {sorted(POSITIONS)}, not {node.channels!r}")
         self._make(node)
         self._nodes.append(node)
 

@@ -7,8 +7,8 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,15 +73,51 @@ def test_positions_a_narrower_sink_lacks_are_exactly_silent(
     assert not pcm[:, 2:].any()
 
 
-def test_mono_is_the_mean_of_a_stereo_sink_or_louder(
+def test_a_5_1_sink_captured_as_7_1_leaves_the_sides_exactly_silent(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:
+    private_graph.add_sink("surround", 6)
+    noise = np.random.default_rng(1).uniform(-0.9, 0.9, (SAMPLE_RATE, 6)).astype(np.float32)
+    listener = Listener(open_audio_capture(8, target="surround", remote=private_graph.remote))
+    assert applications.play(noise, target="surround").wait(30) == 0
+    pcm = listener.stop()
+    assert (np.abs(pcm[:, :6]).max(axis=0) > 0.8).all()
+    assert not pcm[:, 6:].any()
+
+
+def test_mono_holds_both_sides_of_a_stereo_sink(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    both = np.stack([tone(500, 1)[:, 0], tone(2000, 1)[:, 0]], axis=1)
     capture = open_audio_capture(1, remote=private_graph.remote)
     listener = Listener(capture)
-    assert applications.play(tone(1000, 1)).wait(30) == 0
+    assert applications.play(both).wait(30) == 0
     pcm = listener.stop()
     assert pcm.shape[1] == 1
-    assert np.abs(pcm).max() >= 0.499
+    middle = pcm[np.flatnonzero(pcm[:, 0])[0] :][: SAMPLE_RATE // 2]
+    spectrum = np.abs(np.fft.rfft(middle[:, 0] * np.hanning(len(middle))))
+    left, right = spectrum[500 // 2], spectrum[2000 // 2]
+    assert left == pytest.approx(right, rel=0.2)
+    assert left > 100 * np.median(spectrum)
+
+
+def test_the_node_asks_for_the_quantum_and_not_for_a_remembered_volume(
+    private_graph: PrivateGraph,
+) -> None:
+    with open_audio_capture(quantum_frames=480, remote=private_graph.remote):
+        properties = private_graph.properties("stagebox-capture")
+    assert properties["node.latency"] == "480/48000"
+    assert not properties["state.restore-props"]
+    assert not properties["state.restore-target"]
+
+
+def test_without_a_session_manager_a_capture_waits(private_graph: PrivateGraph) -> None:
+    _, _, manager = private_graph.processes
+    manager.kill()
+    manager.wait()
+    with open_audio_capture(remote=private_graph.remote) as capture:
+        assert not capture.next_chunk(timeout=0.3)
+        assert capture.stats.state == "idle"
 
 
 def test_a_capture_without_target_follows_the_default_sink(
@@ -247,8 +283,10 @@ def test_times_are_the_graphs_and_go_on_with_the_frames(private_graph: PrivateGr
             capture.next_chunk()
             before = time.monotonic_ns()
             capture.drain()
+            wait_for_frames(capture, SAMPLE_RATE // 2)  # a late reader does not make sound younger
+            late = time.monotonic_ns()
             chunks = [capture.next_chunk() for _ in range(20)]
-            assert before - 100_000_000 < chunks[0].time_ns
+            assert before - 100_000_000 < chunks[0].time_ns < late - 300_000_000
             assert chunks[-1].time_ns <= time.monotonic_ns()
         return chunks
 
@@ -262,11 +300,15 @@ def test_a_chunk_is_float32_contiguous_and_the_callers_own(private_graph: Privat
     with open_audio_capture(6, remote=private_graph.remote) as capture:
         assert capture.channels == 6
         chunk = capture.next_chunk()
-    assert chunk
-    assert chunk.pcm.dtype == np.float32
-    assert chunk.pcm.shape == (len(chunk), 6)
-    assert chunk.pcm.flags.c_contiguous
-    chunk.pcm[:] = 1
+        assert chunk
+        assert chunk.pcm.dtype == np.float32
+        assert chunk.pcm.shape == (len(chunk), 6)
+        assert chunk.pcm.flags.c_contiguous
+        chunk.pcm[:] = 1
+        for other in [capture.next_chunk() for _ in range(10)]:
+            assert not np.shares_memory(chunk.pcm, other.pcm)
+            assert not other.pcm.any()  # the sink is silent: what we wrote is ours alone
+    assert (chunk.pcm == 1).all()
 
 
 def test_an_empty_chunk_means_quiet_and_is_falsy(private_graph: PrivateGraph) -> None:
@@ -459,28 +501,29 @@ def test_async_iteration_can_be_cancelled(private_graph: PrivateGraph) -> None:
 
 def test_close_from_another_thread_wakes_a_waiting_reader(private_graph: PrivateGraph) -> None:
     private_graph.remove(private_graph.sink)
+    # at many moments, also the ends of the slices that a wait is cut into
+    for delay_ms in (0, 1, 10, 25, 49, 49.5, 50, 50.5, 51, 99.5, 100, 100.5, 150) * 2:
+        capture = open_audio_capture(remote=private_graph.remote)
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(capture.next_chunk, 30)
+            time.sleep(delay_ms / 1000)
+            begin = time.monotonic()
+            capture.close()
+            with pytest.raises(CaptureClosed):
+                reading.result(10)
+            assert time.monotonic() - begin < 1
+
+
+def test_a_closed_capture_says_so(private_graph: PrivateGraph) -> None:
     capture = open_audio_capture(remote=private_graph.remote)
-    outcome: list[object] = []
-
-    def read() -> None:
-        try:
-            outcome.append(capture.next_chunk(timeout=30))
-        except stagebox.StageboxError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    time.sleep(0.1)  # most likely it waits by now; if not, it must raise all the same
-    begin = time.monotonic()
+    frames = len(capture.next_chunk())
     capture.close()
-    thread.join(10)
-    assert [type(result) for result in outcome] == [CaptureClosed], outcome
-    assert time.monotonic() - begin < 1
-    with pytest.raises(CaptureClosed):
-        capture.next_chunk()
-    with pytest.raises(CaptureClosed):
-        capture.read(10)
+    capture.close()
+    for call in (capture.next_chunk, lambda: capture.read(10), capture.drain, capture.fileno):
+        with pytest.raises(CaptureClosed):
+            call()
     assert capture.stats.state == "closed"
+    assert capture.stats.frames >= frames  # the last figures stay
 
 
 WAITING = """

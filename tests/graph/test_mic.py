@@ -209,19 +209,11 @@ def test_several_threads_may_push_at_once(private_graph: PrivateGraph) -> None:
 # --- how it appears ------------------------------------------------------------------------------
 
 
-def node_properties(graph: PrivateGraph, name: str) -> dict[str, Any]:
-    for entry in graph.dump():
-        properties: dict[str, Any] = entry.get("info", {}).get("props", {})
-        if properties.get("node.name") == name:
-            return properties
-    pytest.fail(f"there is no node {name!r}")
-
-
 def test_the_microphone_is_a_source_with_its_name_when_open_returns(
     private_graph: PrivateGraph,
 ) -> None:
     with open_virtual_mic(remote=private_graph.remote):
-        properties = node_properties(private_graph, "stagebox-mic")
+        properties = private_graph.properties("stagebox-mic")
     assert properties["media.class"] == "Audio/Source"
     assert properties["node.description"] == "Stagebox Remote Microphone"
     assert properties["node.latency"] == "240/48000"
@@ -236,7 +228,7 @@ def test_a_name_is_carried_exactly_and_cannot_become_a_property(
     private_graph: PrivateGraph, name: str
 ) -> None:
     with open_virtual_mic(name=name, description=name, remote=private_graph.remote):
-        properties = node_properties(private_graph, name)
+        properties = private_graph.properties(name)
     assert properties["node.description"] == name
     assert properties["media.class"] == "Audio/Source"
 
@@ -245,13 +237,18 @@ def test_make_default_makes_it_the_default_source(private_graph: PrivateGraph) -
     private_graph.add_source("hardware")
     with open_virtual_mic(remote=private_graph.remote):
         wait_until("the default", lambda: private_graph.default("source") == "stagebox-mic")
-        assert node_properties(private_graph, "stagebox-mic")["priority.session"] == 3000
+        assert private_graph.properties("stagebox-mic")["priority.session"] == 3000
     wait_until("the old default", lambda: private_graph.default("source") == "hardware")
 
 
 def test_without_make_default_it_ranks_below_hardware(private_graph: PrivateGraph) -> None:
+    private_graph.add_source("hardware")
     with open_virtual_mic(make_default=False, remote=private_graph.remote):
-        assert node_properties(private_graph, "stagebox-mic")["priority.session"] == 50
+        with open_virtual_mic(name="other", remote=private_graph.remote):
+            wait_until("another default", lambda: private_graph.default("source") == "other")
+        # so the session manager has chosen anew, with ours there
+        wait_until("the hardware", lambda: private_graph.default("source") == "hardware")
+        assert private_graph.properties("stagebox-mic")["priority.session"] == 50
 
 
 def test_a_users_configured_default_is_never_overwritten(private_graph: PrivateGraph) -> None:

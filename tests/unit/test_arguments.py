@@ -50,7 +50,8 @@ def test_a_quantum_is_4_to_8192_frames(opener: Any, quantum: Any, error: type[Ex
 
 @pytest.mark.parametrize("argument", ["name", "description"])
 @pytest.mark.parametrize(
-    ("value", "error"), [("", ValueError), ("a\0b", ValueError), (b"bytes", TypeError)]
+    ("value", "error"),
+    [("", ValueError), ("a\0b", ValueError), ("\ud800", ValueError), (b"bytes", TypeError)],
 )
 def test_a_name_is_a_string_without_nul(argument: str, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=f"{argument} must"):
@@ -67,7 +68,13 @@ def test_a_remote_holds_no_nul() -> None:
         open_audio_capture(remote="a\0b")
 
 
-@pytest.mark.parametrize("timeout", [-1, math.nan])
+@pytest.mark.parametrize("timeout", ["1", None, True])
+def test_a_timeout_is_a_number(timeout: Any) -> None:
+    with pytest.raises(TypeError, match="timeout must be seconds, not"):
+        _native.Deadline(timeout)
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan, np.float32(-1)])
 def test_a_timeout_is_0_or_more(timeout: float) -> None:
     with pytest.raises(ValueError, match="timeout must be 0 or more seconds"):
         _native.Deadline(timeout)
@@ -75,6 +82,31 @@ def test_a_timeout_is_0_or_more(timeout: float) -> None:
 
 def test_a_timeout_may_be_for_ever() -> None:
     assert not _native.Deadline(math.inf).passed
+
+
+@pytest.mark.parametrize("maker", [stagebox.OpusDecoder, stagebox.OpusEncoder])
+@pytest.mark.parametrize(
+    ("channels", "error"), [(2.0, TypeError), (True, TypeError), (3, ValueError)]
+)
+def test_opus_has_1_or_2_channels(maker: Any, channels: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="channels must be"):
+        maker(channels)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("opener", None), ("tuning", None), ("channels", 2.0)]
+)
+def test_a_pump_does_not_start_with_a_wrong(argument: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"{argument} must be"):
+        stagebox.MicPump.start(**{"opener": open_virtual_mic, argument: value})
+
+
+def test_the_system_daemons_path_is_no_reason_to_set_xdg_runtime_dir(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nonexistent")
+    with pytest.raises(stagebox.PipeWireUnavailable, match="start it"):
+        open_virtual_mic(remote="/run/pipewire/no-such-daemon")
 
 
 def test_the_layouts_are_gamestreams() -> None:

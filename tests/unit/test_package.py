@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -113,6 +115,37 @@ def test_a_wheel_for_another_system_is_pure_python_and_whole(tmp_path: Path) -> 
     assert names == source
     done = run("import stagebox; print(stagebox.__file__)", wheel)
     assert done.stdout.strip().startswith(str(wheel))
+
+
+def test_logging_is_silent_by_default() -> None:
+    done = run(
+        "import logging, stagebox\nlogging.getLogger('stagebox.pump').warning('heard?')\n",
+        PACKAGE.parent,
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_ctrl_c_while_the_program_starts_is_no_traceback() -> None:
+    for delay in (0.05, 0.1, 0.2, 0.3):
+        with subprocess.Popen(
+            # as the installed script does; the sign that it has begun is the interpreter's own
+            [
+                sys.executable,
+                "-c",
+                "import stagebox_command as c, sys; print(flush=True); sys.exit(c.main())",
+                *("record", "-", "--remote", "/nonexistent"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as program:
+            assert program.stdout
+            program.stdout.readline()
+            time.sleep(delay)
+            program.send_signal(signal.SIGINT)
+            _, errors = program.communicate(timeout=20)
+        assert "Traceback" not in errors
+        assert program.returncode in {1, 130}  # it may have failed by then
 
 
 def test_the_extension_is_for_every_cpython_from_3_11() -> None:

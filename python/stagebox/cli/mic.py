@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         encoder = OpusEncoder(channels, "audio")
         uplink = stack.enter_context(open_uplink(open_mic, channels))
         terminal.say(f"microphone {arguments.name} is ready")
-        _tell_warnings()
+        _tell()
         display = stack.enter_context(terminal.meter(POSITIONS[channels], total_s))
         _play(in_packets(blocks, channels, _SILENT_PACKETS), encoder, uplink, display)
     return 0
@@ -131,7 +131,10 @@ def _note(uplink: Uplink, dropped: int) -> str:
     return f"{heard}, {dropped} packets dropped"
 
 
-def _tell_warnings() -> None:
-    """Have the pump say on stderr when its microphone dies and comes back."""
-    if logging.lastResort is not None:
-        logging.getLogger("stagebox").addHandler(logging.lastResort)
+def _tell() -> None:
+    """Have the pump say on stderr when its microphone dies and when there is another."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("stagebox: %(message)s"))
+    logger = logging.getLogger("stagebox")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

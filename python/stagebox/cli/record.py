@@ -37,6 +37,9 @@ _PIPE: Final = "-"
 _FILE_QUANTUM_FRAMES: Final = 1024
 _PIPE_QUANTUM_FRAMES: Final = 240
 
+_WAITING: Final = "waiting for a sink"
+_WAITS_TOLD: Final = 10
+
 _WAIT_S: Final = 0.1
 """How long the meter may stand still while nothing comes."""
 
@@ -132,13 +135,18 @@ class _Recording:
     def _blocks(self) -> Iterator[NDArray[np.float32]]:
         """Yield what comes, none now and then, up to exactly the wanted frames."""
         wanted = sys.maxsize if self._seconds is None else round(self._seconds * SAMPLE_RATE)
+        waits = 0
         while self._frames < wanted:
-            yield self._capture.next_chunk(_WAIT_S).pcm[: wanted - self._frames]
+            pcm = self._capture.next_chunk(_WAIT_S).pcm[: wanted - self._frames]
+            waits += not len(pcm)
+            if waits == _WAITS_TOLD and not self._frames:
+                terminal.say(f"{_WAITING}: is there one, and a session manager?")
+            yield pcm
 
     def _note(self) -> str:
         stats = self._capture.stats
         if stats.state != "streaming":
-            return "waiting for a sink"
+            return _WAITING
         return f"{stats.lost} frames lost"
 
     def _output(self) -> AbstractContextManager[_Output]:
