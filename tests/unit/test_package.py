@@ -145,7 +145,8 @@ def test_ctrl_c_while_the_program_starts_is_no_traceback() -> None:
             program.send_signal(signal.SIGINT)
             _, errors = program.communicate(timeout=20)
         assert "Traceback" not in errors
-        assert program.returncode in {1, 130}  # it may have failed by then
+        # it may have failed by then, or be so near its end that nothing answers any more
+        assert program.returncode in {130, 1, -signal.SIGINT}
 
 
 def test_the_extension_is_for_every_cpython_from_3_11() -> None:
