@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 # A shell ignores it for what it runs in the background, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["stagebox.pytest_plugin"]
+
+
+def untraced(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a program that gets signals: coverage's own lock does not survive one."""
+    return {name: value for name, value in env.items() if not name.startswith("COVERAGE_")}
 
 
 def wait_until(what: str, condition: Callable[[], object], timeout: float = 10.0) -> float:

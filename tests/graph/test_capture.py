@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 import stagebox
 from stagebox import SAMPLE_RATE, CaptureClosed, Chunk, open_audio_capture
 from stagebox.testing import PrivateGraph
-from tests.conftest import wait_until
+from tests.conftest import untraced, wait_until
 from tests.graph.conftest import (
     STEADY_FRAMES,
     Applications,
@@ -554,6 +555,7 @@ def test_ctrl_c_is_answered_within_100_ms_while_waiting(
     for _ in range(3):
         with subprocess.Popen(
             [sys.executable, "-c", WAITING.format(call=call), private_graph.remote],
+            env=untraced(os.environ),
             stdout=subprocess.PIPE,
             text=True,
         ) as waiting:

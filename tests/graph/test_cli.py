@@ -20,7 +20,7 @@ import soundfile
 from stagebox import SAMPLE_RATE
 from stagebox.cli import main, ways
 from stagebox.testing import PrivateGraph
-from tests.conftest import wait_until
+from tests.conftest import untraced, wait_until
 from tests.graph.conftest import Applications, loudest_hz, tone
 
 if TYPE_CHECKING:
@@ -47,11 +47,14 @@ def applications(graph: PrivateGraph, tmp_path: Path) -> Iterator[Applications]:
 class Command:
     """A `stagebox` that runs."""
 
-    def __init__(self, graph: PrivateGraph, *arguments: object, **more: Any) -> None:
+    def __init__(
+        self, graph: PrivateGraph, *arguments: object, traced: bool = True, **more: Any
+    ) -> None:
         pipe = subprocess.PIPE
+        env = {**graph.env, **more.pop("env", {})}
         self.process = subprocess.Popen(
             [*STAGEBOX, *map(str, arguments)],
-            env={**graph.env, **more.pop("env", {})},
+            env=env if traced else untraced(env),
             **{"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **more},
         )
 
@@ -157,7 +160,7 @@ def test_a_signal_ends_a_recording_with_a_valid_file(
 ) -> None:
     path = tmp_path / "desktop.flac"
     applications.play(tone(1000, 6))
-    with running(graph, "record", path) as command:
+    with running(graph, "record", path, traced=False) as command:
         wait_until("sound in the file", lambda: path.exists() and path.stat().st_size > 8000)
         command.signal(number)
         code, _, err = command.ended()
@@ -275,7 +278,7 @@ def test_mic_loops_until_ctrl_c_and_leaves_no_node(
 ) -> None:
     path = tmp_path / "short.wav"
     soundfile.write(path, tone(500, 0.1), SAMPLE_RATE)
-    with running(graph, "mic", path, "--loop", "--name", "loop-mic") as command:
+    with running(graph, "mic", path, "--loop", "--name", "loop-mic", traced=False) as command:
         command.line()
         recording = tmp_path / "record-0.wav"
         with applications.recording("loop-mic") as recorded:
@@ -298,7 +301,7 @@ def test_mic_says_when_its_daemon_dies_and_goes_on(
 ) -> None:
     path = tmp_path / "short.wav"
     soundfile.write(path, tone(500, 0.1), SAMPLE_RATE)
-    with running(private_graph, "mic", path, "--loop") as command:
+    with running(private_graph, "mic", path, "--loop", traced=False) as command:
         command.line()
         private_graph.kill()
         assert "virtual microphone died" in command.line()
@@ -354,7 +357,7 @@ def test_the_demo_fails_when_one_way_is_wrong(
 def test_ctrl_c_ends_the_demo_and_leaves_nothing(graph: PrivateGraph, tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="sb-") as scratch:
         environment = {"TMPDIR": scratch}
-        with running(graph, "demo", "--out", tmp_path, env=environment) as command:
+        with running(graph, "demo", "--out", tmp_path, env=environment, traced=False) as command:
             wait_until("the sound", lambda: list(Path(scratch).glob("stagebox-demo-*/music.wav")))
             command.signal(signal.SIGINT)
             code, out, err = command.ended()

@@ -28,7 +28,7 @@ from stagebox import (
     open_audio_capture,
     open_virtual_mic,
 )
-from tests.conftest import wait_until
+from tests.conftest import untraced, wait_until
 from tests.graph.conftest import Applications, recorded_mic, speak, tone, wait_for_recorder
 
 if TYPE_CHECKING:
@@ -115,7 +115,10 @@ def test_ctrl_c_is_answered_while_opening(tmp_path: Path) -> None:
         mute.bind(path)
         mute.listen()
         with subprocess.Popen(
-            [sys.executable, "-c", OPENING, path], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", OPENING, path],
+            env=untraced(os.environ),
+            stdout=subprocess.PIPE,
+            text=True,
         ) as opening:
             assert opening.stdout
             assert opening.stdout.readline() == "opening\n"

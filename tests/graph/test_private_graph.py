@@ -13,7 +13,7 @@ import pytest
 
 from stagebox import PipeWireUnavailable, StageboxError
 from stagebox.testing import PrivateGraph
-from tests.conftest import wait_until
+from tests.conftest import untraced, wait_until
 
 
 def exists(pid: int) -> bool:
@@ -61,6 +61,7 @@ with PrivateGraph() as graph:
 def test_nothing_is_left_when_its_interpreter_is_killed(number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", ENDLESS],
+        env=untraced(os.environ),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

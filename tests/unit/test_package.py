@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from scikit_build_core.settings.skbuild_read_settings import SettingsReader
 
 import stagebox
 import stagebox._stagebox
+from tests.conftest import untraced
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "python" / "stagebox"
@@ -135,6 +137,7 @@ def test_ctrl_c_while_the_program_starts_is_no_traceback() -> None:
                 "import stagebox_command as c, sys; print(flush=True); sys.exit(c.main())",
                 *("record", "-", "--remote", "/nonexistent"),
             ],
+            env=untraced(os.environ),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
