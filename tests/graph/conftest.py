@@ -70,12 +70,22 @@ def tone(frequency_hz: float, seconds: float, channels: int = 2) -> NDArray[np.f
     return np.repeat(wave[:, None], channels, axis=1).astype(np.float32)
 
 
-def loudest_hz(pcm: NDArray[np.float32], rate_hz: int = SAMPLE_RATE) -> float:
-    """The frequency of the strongest component of the first channel.
+def longest_sound(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The longest stretch of a tone without silence in it.
 
-    Tells one tone from another, no more: each cycle that pw-play misses makes the phase jump, and
-    a few of them move the peak by some hertz.
+    Each cycle that pw-play misses is a quantum of silence, after which the tone goes on where it
+    was: across that its phase jumps, and its frequency cannot be measured.
     """
+    sounding = np.flatnonzero(pcm[:, 0])
+    if not len(sounding):
+        return pcm[:0]
+    runs = np.split(sounding, np.flatnonzero(np.diff(sounding) > 8) + 1)
+    longest = max(runs, key=len)
+    return pcm[longest[0] : longest[-1] + 1]
+
+
+def loudest_hz(pcm: NDArray[np.float32], rate_hz: int = SAMPLE_RATE) -> float:
+    """The frequency of the strongest component of the first channel."""
     wave = pcm[:, 0] * np.hanning(len(pcm))
     return float(np.argmax(np.abs(np.fft.rfft(wave))) * rate_hz / len(wave))
 

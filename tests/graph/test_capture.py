@@ -26,6 +26,7 @@ from tests.graph.conftest import (
     followed_by_silence,
     heard,
     joined,
+    longest_sound,
     loudest_hz,
     ramp,
     tone,
@@ -98,7 +99,7 @@ def test_mono_holds_both_sides_of_a_stereo_sink(
     middle = pcm[np.flatnonzero(pcm[:, 0])[0] :][: SAMPLE_RATE // 2]
     spectrum = np.abs(np.fft.rfft(middle[:, 0] * np.hanning(len(middle))))
     left, right = spectrum[500 // 2], spectrum[2000 // 2]
-    assert min(left, right) > 0.3 * max(left, right)
+    assert left == pytest.approx(right, rel=0.2)
     assert left > 100 * np.median(spectrum)
 
 
@@ -144,14 +145,12 @@ def test_a_target_is_heard_and_the_default_sink_is_not(
     listener = Listener(capture)
     applications.play(tone(500, 20))
     applications.play(tone(2000, 20), target="other")
-    wait_until("both tones", lambda: np.count_nonzero(listener.pcm()[:, 0]) > SAMPLE_RATE)
-    pcm = listener.stop()
-    pcm = pcm[np.abs(pcm[:, 0]) > 0][-SAMPLE_RATE // 2 :]
+    wait_until("the tone", lambda: len(longest_sound(listener.pcm())) > SAMPLE_RATE)
+    pcm = longest_sound(listener.stop())[-SAMPLE_RATE // 2 :]
     spectrum = np.abs(np.fft.rfft(pcm[:, 0] * np.hanning(len(pcm))))
     at = len(pcm) / SAMPLE_RATE
-    assert loudest_hz(pcm) == pytest.approx(2000, rel=0.03)
-    # both are played equally loud: a hundredth is what a jump of the phase spreads, at most
-    assert spectrum[round(490 * at) : round(510 * at)].max() < spectrum.max() / 100
+    assert loudest_hz(pcm) == pytest.approx(2000, abs=3)
+    assert spectrum[round(500 * at)] < spectrum[round(2000 * at)] / 1000
 
 
 def test_a_source_is_never_captured_and_a_sink_that_comes_later_is(
@@ -167,7 +166,7 @@ def test_a_source_is_never_captured_and_a_sink_that_comes_later_is(
     applications.play(tone(2000, 20), target="late")
     wait_until("the late sink's sound", lambda: np.count_nonzero(listener.pcm()) > SAMPLE_RATE)
     pcm = listener.stop()
-    assert loudest_hz(pcm[-SAMPLE_RATE // 5 :]) == pytest.approx(2000, rel=0.03)
+    assert loudest_hz(pcm[-SAMPLE_RATE // 5 :]) == pytest.approx(2000, abs=10)
 
 
 def test_a_capture_dies_with_its_target_rather_than_record_another_sink(
@@ -198,7 +197,7 @@ def test_a_graph_at_44100_hz_is_captured_at_48000(tmp_path: Path) -> None:
         applications.stop()
     assert stats.rate_hz == SAMPLE_RATE
     assert stats.graph_rate_hz == 44_100
-    assert loudest_hz(pcm[-SAMPLE_RATE:]) == pytest.approx(1000, rel=0.03)
+    assert loudest_hz(pcm[-SAMPLE_RATE:]) == pytest.approx(1000, abs=2)
     assert len(pcm) / seconds == pytest.approx(SAMPLE_RATE, rel=0.2)
 
 

@@ -118,7 +118,7 @@ def test_record_writes_exactly_the_frames_and_the_tone(
     assert err == f"recorded 1.50 s (72000 frames, 0 lost) to {path}\n"
     pcm = read(path)
     assert pcm.shape == (72_000, 2)
-    assert loudest_hz(pcm[SAMPLE_RATE:]) == pytest.approx(1000, rel=0.03)
+    assert loudest_hz(pcm[SAMPLE_RATE:]) == pytest.approx(1000, abs=5)
     assert np.abs(pcm[SAMPLE_RATE:]).max() == pytest.approx(0.5, abs=0.01)
 
 
@@ -140,7 +140,7 @@ def test_record_to_a_pipe_is_raw_and_exact(graph: PrivateGraph, applications: Ap
     assert "to stdout" in err
     pcm = np.frombuffer(out, np.float32)
     assert len(pcm) == 72_000
-    assert loudest_hz(pcm[36_000:, None]) == pytest.approx(1000, rel=0.03)
+    assert loudest_hz(pcm[36_000:, None]) == pytest.approx(1000, abs=5)
 
 
 def test_record_ends_quietly_when_nobody_reads_on(graph: PrivateGraph) -> None:
@@ -257,7 +257,7 @@ def test_mic_plays_a_file_that_an_application_records(
             code, out, err = command.ended()
     assert (code, out, err) == (0, b"", "")
     pcm = recorded[0]
-    assert loudest_hz(sound_in(pcm)) == pytest.approx(440, rel=0.03)
+    assert loudest_hz(sound_in(pcm)) == pytest.approx(440, abs=5)
     assert np.abs(pcm[:, 0] - pcm[:, 1]).max() < 0.05
 
 
@@ -270,7 +270,7 @@ def test_mic_plays_samples_from_a_pipe(graph: PrivateGraph, applications: Applic
             # half a sample at the end is not played
             code, _, err = command.ended(tone(660, 2, channels=1).tobytes() + b"xy")
     assert (code, err) == (0, "")
-    assert loudest_hz(sound_in(recorded[0])) == pytest.approx(660, rel=0.03)
+    assert loudest_hz(sound_in(recorded[0])) == pytest.approx(660, abs=5)
 
 
 def test_mic_loops_until_ctrl_c_and_leaves_no_node(
