@@ -1,5 +1,6 @@
 # make demo   prove the main job on real audio, in a private PipeWire
 # make test   lint, then every test, with coverage
+# make reliability   the long tests behind docs/reliability.md; half an hour or more
 # make lint   formatting, linting, types
 # make clean  remove what the others made
 #
@@ -11,7 +12,7 @@ PYTHON := $(VENV)/bin/python
 C := $(wildcard csrc/*.[ch]) $(wildcard tests/native/*.[ch])
 PY := python tests examples csrc scripts
 
-.PHONY: demo test lint format clean system
+.PHONY: demo test reliability lint format clean system
 
 demo: $(VENV)/.built
 	$(VENV)/bin/stagebox demo
@@ -21,6 +22,9 @@ test: lint
 	$(PYTHON) -m coverage run -m pytest
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report
+
+reliability: $(VENV)/.built
+	$(PYTHON) -m pytest --full
 
 lint: $(VENV)/.built
 	$(VENV)/bin/ruff format --check $(PY)

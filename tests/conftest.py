@@ -11,10 +11,60 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from _pytest.terminal import TerminalReporter
+
 # A shell ignores it for what it runs in the background, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["stagebox.pytest_plugin"]
+
+FULL_TIMEOUT_S = 1800
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="run only the tests that have a long form, at that length: docs/reliability.md",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--full"):
+        return
+    short = [item for item in items if "rounds" not in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=short)
+    items[:] = [item for item in items if item not in short]
+    for item in items:
+        item.add_marker(pytest.mark.timeout(FULL_TIMEOUT_S))
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Print what `figure` noted, as rows for docs/reliability.md."""
+    rows = [
+        f"{report.nodeid.split('::')[-1]} | {text}"
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call"
+        for name, text in report.user_properties
+        if name == "figure"
+    ]
+    if rows:
+        terminalreporter.section("figures")
+        terminalreporter.write_line("\n".join(rows))
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """`rounds(4, 100)`: how much of something this run does, 4 or, with --full, 100."""
+    full = bool(request.config.getoption("--full"))
+    return lambda short, long: long if full else short
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """`figure("deaths seen within 12 ms")`: have the end of the run show what was measured."""
+    return lambda text: request.node.user_properties.append(("figure", text))
 
 
 def untraced(env: Mapping[str, str]) -> dict[str, str]:
