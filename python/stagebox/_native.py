@@ -24,6 +24,7 @@ from .errors import (
     BackendDied,
     CaptureClosed,
     CaptureDied,
+    DaemonAbsent,
     PipeWireUnavailable,
     UnsupportedPlatform,
 )
@@ -164,7 +165,7 @@ class Connection:
             )
         if result < 0:
             reason = _reason(self._lib.sbx_connection_error, self.handle)
-            raise PipeWireUnavailable(
+            raise DaemonAbsent(
                 f"the PipeWire daemon at {self.path} went away during the handshake: {reason}"
             )
 
@@ -224,7 +225,7 @@ def _unavailable(paths: list[Path], failures: list[OSError]) -> PipeWireUnavaila
             "XDG_RUNTIME_DIR is not set: set it to the desktop session's, for example "
             f"/run/user/{os.getuid()}"
         )
-    return PipeWireUnavailable(f"no PipeWire daemon is running ({reasons}); {hint}")
+    return DaemonAbsent(f"no PipeWire daemon is running ({reasons}); {hint}")
 
 
 def connect(remote: Remote | None, deadline: Deadline) -> Connection:
@@ -302,11 +303,13 @@ class Capture:
         name = ffi.NULL if target is None else arguments.text("target", target)
         handle = lib.sbx_capture_open(connection.handle, channels, name, quantum_frames, error)
         if not handle:
-            raise _open_failed("capture", os.strerror(-error[0]))
+            raise _open_failed("capture", connection, os.strerror(-error[0]))
         self._lib = lib
         self._connection = connection  # shared for as long as a stream holds it
         self._handle: Any = ffi.gc(handle, lib.sbx_capture_free)
-        _wait_open("capture", self, lib.sbx_capture_wait_open, lib.sbx_capture_error, deadline)
+        _wait_open(
+            "capture", self, connection, lib.sbx_capture_wait_open, lib.sbx_capture_error, deadline
+        )
 
     @property
     def handle(self) -> Any:
@@ -393,11 +396,13 @@ class Mic:
             error,
         )
         if not handle:
-            raise _open_failed("microphone", os.strerror(-error[0]))
+            raise _open_failed("microphone", connection, os.strerror(-error[0]))
         self._lib = lib
         self._connection = connection  # shared for as long as a stream holds it
         self._handle: Any = ffi.gc(handle, lib.sbx_mic_free)
-        _wait_open("microphone", self, lib.sbx_mic_wait_open, lib.sbx_mic_error, deadline)
+        _wait_open(
+            "microphone", self, connection, lib.sbx_mic_wait_open, lib.sbx_mic_error, deadline
+        )
 
     @property
     def handle(self) -> Any:
@@ -445,13 +450,15 @@ class Mic:
             self._lib.sbx_mic_close(handle)
 
 
-def _open_failed(what: str, reason: str) -> PipeWireUnavailable:
-    return PipeWireUnavailable(f"the {what} could not be opened: {reason}")
+def _open_failed(what: str, connection: Connection, reason: str) -> PipeWireUnavailable:
+    error = PipeWireUnavailable if connection.alive else DaemonAbsent
+    return error(f"the {what} could not be opened: {reason}")
 
 
 def _wait_open(
     what: str,
     stream: Capture | Mic,
+    connection: Connection,
     wait: Callable[[Any, int], int],
     error: Callable[[Any, Any, int], None],
     deadline: Deadline,
@@ -461,9 +468,10 @@ def _wait_open(
     with _closed_on_failure(stream):
         result = _wait_for(lambda ms: wait(handle, ms), deadline)
         if result == 0:
-            raise _open_failed(what, f"the daemon did not make the node in {OPEN_TIMEOUT:g} s")
+            reason = f"the daemon did not make the node in {OPEN_TIMEOUT:g} s"
+            raise _open_failed(what, connection, reason)
         if result < 0:
-            raise _open_failed(what, _reason(error, handle))
+            raise _open_failed(what, connection, _reason(error, handle))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,10 @@ class PipeWireUnavailable(StageboxError):
     """
 
 
+class DaemonAbsent(PipeWireUnavailable):
+    """No daemon listens, or it went away while it was asked. It may be back at any moment."""
+
+
 class UnsupportedPlatform(StageboxError):
     """This operating system has no PipeWire: stagebox works on Linux only."""
 

@@ -17,7 +17,9 @@ actions come out, to be performed in order by whoever drives the machine (`pump.
     any state --senders_gone--> STOPPED
 
 The wait doubles with every failure up to a cap. An open that succeeds does not make it short
-again, for the backend may die at once; only one that lived for `stable_after` does.
+again, for the backend may die at once; only one that lived for `stable_after` does. Where there
+is no daemon at all the wait is one heartbeat and doubles nothing: asking costs nothing then, and
+the backend is to be back as soon as its daemon is.
 """
 
 import enum
@@ -26,7 +28,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Final
 
-from .errors import UnsupportedPlatform
+from .errors import DaemonAbsent, UnsupportedPlatform
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,12 @@ class PumpTuning:
     """How patient a pump is; all in seconds, finite and not negative, otherwise ValueError."""
 
     backoff_start: float
-    """Wait after the first failed open; greater than 0."""
+    """Wait after the first open that failed though there is a daemon; greater than 0."""
     backoff_cap: float
     """The longest wait, which doubling stops at; at least `backoff_start`."""
     heartbeat: float
-    """A backend that gave no sign of life for this long is asked for one; greater than 0."""
+    """A backend that gave no sign of life for this long is asked for one, and an absent daemon is
+    looked for this often; greater than 0."""
     stale_gap: float
     """A gap between packets longer than this discards what the backend still holds."""
     stable_after: float
@@ -171,7 +174,10 @@ class PumpState:
         if isinstance(error, UnsupportedPlatform):
             self.state = State.UNSUPPORTED
             return (Log(logging.WARNING, f"packets for the microphone are dropped: {error}"),)
-        return self._back_off(now, f"virtual microphone unavailable: {_told(error)}")
+        reason = f"virtual microphone unavailable: {_told(error)}"
+        if isinstance(error, DaemonAbsent):
+            return self._wait(now, self._tuning.heartbeat, reason)
+        return self._back_off(now, reason)
 
     def packet(self, now: float, data: bytes) -> Actions:
         """A packet was taken from the queue. An empty one is silence (Opus DTX)."""
@@ -246,6 +252,9 @@ class PumpState:
     def _back_off(self, now: float, reason: str) -> Actions:
         wait = self._backoff
         self._backoff = min(2 * wait, self._tuning.backoff_cap)
+        return self._wait(now, wait, reason)
+
+    def _wait(self, now: float, wait: float, reason: str) -> Actions:
         self.state = State.BACKING_OFF
         self.deadline = now + wait
         self._failures += 1

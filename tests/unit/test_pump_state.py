@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stagebox.errors import CodecError, PipeWireUnavailable, UnsupportedPlatform
+from stagebox.errors import CodecError, DaemonAbsent, PipeWireUnavailable, UnsupportedPlatform
 from stagebox.pump_state import (
     PUMP_TUNING,
     Actions,
@@ -23,7 +23,8 @@ from stagebox.pump_state import (
 TUNING = PumpTuning(backoff_start=2, backoff_cap=10, heartbeat=1, stale_gap=0.5, stable_after=5)
 PACKET = b"opus"
 DTX = b""
-NO_DAEMON = PipeWireUnavailable("no daemon")
+REFUSED = PipeWireUnavailable("no node")
+NO_DAEMON = DaemonAbsent("no daemon")
 JUNK = CodecError("junk")
 
 
@@ -41,7 +42,7 @@ def running(now: float = 0) -> PumpState:
 
 def backing_off(now: float = 0) -> PumpState:
     machine = opening(now)
-    machine.open_failed(now, NO_DAEMON)
+    machine.open_failed(now, REFUSED)
     return machine
 
 
@@ -82,7 +83,7 @@ def test_a_new_machine_waits_for_its_start() -> None:
 def test_a_machine_has_the_usual_tuning_unless_given_another() -> None:
     machine = PumpState()
     machine.start(0)
-    machine.open_failed(0, NO_DAEMON)
+    machine.open_failed(0, REFUSED)
     assert machine.deadline == PUMP_TUNING.backoff_start
 
 
@@ -108,7 +109,7 @@ def test_a_successful_open_is_logged() -> None:
 
 def test_a_failed_open_is_tried_again_after_the_backoff() -> None:
     machine = opening()
-    assert without_logs(machine.open_failed(7, NO_DAEMON)) == ()
+    assert without_logs(machine.open_failed(7, REFUSED)) == ()
     assert machine.state is State.BACKING_OFF
     assert machine.deadline == 7 + TUNING.backoff_start
 
@@ -125,7 +126,7 @@ def waits_of(machine: PumpState, failures: int) -> list[float]:
     """How long the machine waits after each of several failed opens, from OPENING on."""
     waits, now = [], 0.0
     for _ in range(failures):
-        machine.open_failed(now, NO_DAEMON)
+        machine.open_failed(now, REFUSED)
         waits.append(deadline_of(machine) - now)
         now = deadline_of(machine)
         machine.tick(now)
@@ -144,7 +145,17 @@ def test_a_successful_open_does_not_shorten_the_backoff() -> None:
     assert machine.deadline == 101 + 8
 
 
-def test_failed_opens_are_logged_the_1st_2nd_4th_and_8th_time() -> None:
+def test_an_absent_daemon_is_looked_for_at_every_heartbeat_however_long_it_is_away() -> None:
+    machine, now = opening(), 0.0
+    for _ in range(10):
+        machine.open_failed(now, NO_DAEMON)
+        assert machine.deadline == now + TUNING.heartbeat
+        now = deadline_of(machine)
+        assert machine.tick(now) == (Do.OPEN,)
+    assert waits_of(machine, 2) == [2, 4]  # a daemon that refuses is left alone as ever
+
+
+def test_an_absent_daemon_is_logged_the_1st_2nd_4th_and_8th_time() -> None:
     machine, told = opening(), []
     for failure in range(1, 17):
         if logs(machine.open_failed(0, NO_DAEMON)):
@@ -153,10 +164,19 @@ def test_failed_opens_are_logged_the_1st_2nd_4th_and_8th_time() -> None:
     assert told == [1, 2, 4, 8, 16]
 
 
+def test_failed_opens_are_logged_the_1st_2nd_4th_and_8th_time() -> None:
+    machine, told = opening(), []
+    for failure in range(1, 17):
+        if logs(machine.open_failed(0, REFUSED)):
+            told.append(failure)
+        machine.tick(math.inf)
+    assert told == [1, 2, 4, 8, 16]
+
+
 def test_a_failed_open_is_logged_with_its_reason_the_wait_and_the_count() -> None:
-    (log,) = logs(opening().open_failed(0, NO_DAEMON))
+    (log,) = logs(opening().open_failed(0, REFUSED))
     assert log.level == logging.WARNING
-    assert "PipeWireUnavailable: no daemon; trying again in 2 s (failure 1)" in log.message
+    assert "PipeWireUnavailable: no node; trying again in 2 s (failure 1)" in log.message
 
 
 # Dying
@@ -174,10 +194,10 @@ def test_a_backend_that_proved_stable_resets_the_backoff_and_the_count() -> None
     waits_of(machine, 3)
     machine.opened(100)
     machine.backend_died(100 + TUNING.stable_after)
-    assert len(logs(machine.open_failed(200, NO_DAEMON))) == 1  # the 4th, and the 1st again
+    assert len(logs(machine.open_failed(200, REFUSED))) == 1  # the 4th, and the 1st again
     assert machine.deadline == 200 + TUNING.backoff_start
     machine.tick(300)
-    assert "failure 2" in logs(machine.open_failed(300, NO_DAEMON))[0].message
+    assert "failure 2" in logs(machine.open_failed(300, REFUSED))[0].message
 
 
 def test_a_backend_that_died_young_counts_as_a_failed_open() -> None:
@@ -361,7 +381,7 @@ Event = Callable[[PumpState], Actions]
 EVENTS: dict[str, Event] = {
     "start": lambda machine: machine.start(1),
     "opened": lambda machine: machine.opened(1),
-    "open_failed": lambda machine: machine.open_failed(1, NO_DAEMON),
+    "open_failed": lambda machine: machine.open_failed(1, REFUSED),
     "packet": lambda machine: machine.packet(1, PACKET),
     "pushed": lambda machine: machine.pushed(1),
     "decode_failed": lambda machine: machine.decode_failed(1, JUNK),
