@@ -118,7 +118,7 @@ static int open_stream(struct sbx_capture *capture, sbx_connection *connection, 
     if (result < 0)
         return result;
     capture->rt.stream = capture->stream.pw;
-    return sbx_stream_connect(&capture->stream, &setup);
+    return sbx_stream_connect(&capture->stream);
 }
 
 sbx_capture *sbx_capture_open(sbx_connection *connection, uint32_t channels, const char *target,
@@ -257,6 +257,7 @@ void sbx_capture_get_stats(sbx_capture *capture, struct sbx_capture_stats *stats
     *stats = (struct sbx_capture_stats){
         .frames = sbx_counter_get(&rt->frames),
         .lost = sbx_counter_get(&rt->lost),
+        .missed = sbx_counter_get(&rt->missed),
         .cycles = sbx_counter_get(&rt->cycles),
         .quantum = atomic_load_explicit(&rt->quantum, memory_order_relaxed),
         .depth = sbx_ring_depth(&rt->ring),

@@ -28,6 +28,17 @@ static void keep(struct sbx_capture_rt *rt, const float *frames, uint32_t count,
     }
 }
 
+/* Count the time since the last block in which the graph called nobody. */
+static void count_missed(struct sbx_capture_rt *rt, uint32_t count, int64_t time_ns)
+{
+    if (rt->last_count > 0) {
+        const int64_t gap_ns = sbx_gap_ns(rt->last_ns, rt->last_count, time_ns);
+        sbx_counter_add(&rt->missed, (uint64_t)sbx_ns_to_frames(gap_ns));
+    }
+    rt->last_ns = time_ns;
+    rt->last_count = count;
+}
+
 /* The frames of a buffer, which may have a header in front or be cut short. */
 static uint32_t frames_in(const struct spa_data *data, uint32_t stride, const float **frames)
 {
@@ -65,8 +76,11 @@ void sbx_capture_process(void *data)
         return;
     const uint32_t stride = rt->ring.channels * (uint32_t)sizeof(float);
     const uint32_t count = frames_in(&buffer->buffer->datas[0], stride, &frames);
-    if (count > 0)
-        keep(rt, frames, count, cycle_time(rt));
+    if (count > 0) {
+        const int64_t time_ns = cycle_time(rt);
+        count_missed(rt, count, time_ns);
+        keep(rt, frames, count, time_ns);
+    }
     pw_stream_queue_buffer(rt->stream, buffer);
 
     atomic_store_explicit(&rt->quantum, count, memory_order_relaxed);

@@ -25,12 +25,15 @@ struct sbx_capture_rt {
     /* written by the data thread, read by anybody: relaxed */
     sbx_counter frames;
     sbx_counter lost;
+    sbx_counter missed;
     sbx_counter cycles;
     _Atomic uint32_t quantum;
     _Atomic uint32_t graph_rate_hz;
 
     /* the data thread's alone */
     uint64_t lost_since_mark;
+    int64_t last_ns;     /* when the last block began, kept or lost */
+    uint32_t last_count; /* its frames; 0 before the first */
 };
 
 /* The process callback. Thread: data. */

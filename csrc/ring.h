@@ -72,6 +72,16 @@ static inline int64_t sbx_mark_time(const struct sbx_mark *mark, uint64_t positi
     return mark->time_ns + sbx_frames_to_ns(position - mark->position);
 }
 
+/* How long the graph paused between a block of `count` frames and the time of the next one, 0 if
+ * it did not: a pause, be it one skipped cycle, shows as at least half a block's time too much. */
+static inline int64_t sbx_gap_ns(int64_t block_ns, uint64_t count, int64_t next_ns)
+{
+    const int64_t length_ns = sbx_frames_to_ns(count);
+    const int64_t gap_ns = next_ns - (block_ns + length_ns);
+
+    return gap_ns > length_ns / 2 ? gap_ns : 0;
+}
+
 /* Thread: control, before either side runs. `capacity` is a power of two. 0 or -ENOMEM. */
 static inline int sbx_ring_init(struct sbx_ring *ring, uint32_t channels, uint32_t capacity)
 {
@@ -213,14 +223,12 @@ static inline struct sbx_mark sbx_ring_front(struct sbx_ring *ring)
     return front;
 }
 
-/* Whether sound is missing between two blocks: frames were lost, or the graph paused or skipped
- * a cycle, which shows as at least half a block's time too much. */
+/* Whether sound is missing between two blocks: frames were lost, or the graph paused. */
 static inline bool sbx_marks_part(const struct sbx_mark *before, const struct sbx_mark *after)
 {
-    const int64_t expected_ns = sbx_mark_time(before, after->position);
-    const int64_t length_ns = expected_ns - before->time_ns;
+    const uint64_t count = after->position - before->position;
 
-    return after->lost_frames > 0 || after->time_ns - expected_ns > length_ns / 2;
+    return after->lost_frames > 0 || sbx_gap_ns(before->time_ns, count, after->time_ns) > 0;
 }
 
 /* Frames from the oldest one up to where sound is missing, at most `depth`. Thread: consumer, who

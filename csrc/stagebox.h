@@ -65,6 +65,7 @@ typedef struct sbx_capture sbx_capture;
 struct sbx_capture_stats {
     uint64_t frames;        /* captured and kept for the reader */
     uint64_t lost;          /* frames dropped because the ring was full */
+    uint64_t missed;        /* frames of time between cycles: the graph paused or skipped some */
     uint64_t cycles;        /* times the graph called */
     uint32_t quantum;       /* frames it gave the last time */
     uint32_t depth;         /* frames that wait for the reader */

@@ -52,6 +52,9 @@ class CaptureStats:
     Attributes:
         frames: captured and kept for the reader.
         lost: frames dropped because the reader was late and the ring full.
+        missed: frames of time, since the first, in which the graph delivered nothing: it paused
+            (no sink, no driver), linked the capture to another sink, or skipped cycles because the
+            machine was late. Where it happened `time_ns` jumps; nothing of stagebox's was full.
         quanta: cycles in which the graph delivered.
         quantum: frames it delivered the last time.
         waiting: frames that wait for the reader now.
@@ -62,6 +65,7 @@ class CaptureStats:
 
     frames: int
     lost: int
+    missed: int
     quanta: int
     quantum: int
     waiting: int
@@ -155,7 +159,7 @@ class PipeWireCapture(AudioCapturer):
     def __init__(self, native: _native.Capture, channels: int) -> None:
         self._native = native
         self._channels = channels
-        self._last_stats = CaptureStats(0, 0, 0, 0, 0, 0, 0, "closed")
+        self._last_stats = CaptureStats(0, 0, 0, 0, 0, 0, 0, 0, "closed")
 
     @property
     def channels(self) -> int:
@@ -170,6 +174,7 @@ class PipeWireCapture(AudioCapturer):
         return CaptureStats(
             frames=raw.frames,
             lost=raw.lost,
+            missed=raw.missed,
             quanta=raw.cycles,
             quantum=raw.quantum,
             waiting=raw.depth,
