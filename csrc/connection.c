@@ -1,6 +1,7 @@
 #include "connection.h"
 
 #include <errno.h>
+#include <pipewire/extensions/metadata.h>
 #include <pthread.h>
 #include <spa/utils/result.h>
 #include <stdatomic.h>
@@ -33,7 +34,8 @@ struct sbx_connection {
     /* with the loop locked */
     struct spa_list sinks;
     struct spa_list watches;
-    bool answered; /* last_answer is set */
+    uint32_t manager; /* id of the session manager's metadata, or SPA_ID_INVALID */
+    bool answered;    /* last_answer is set */
     int last_answer;
     char error[SBX_ERROR_SIZE];
 };
@@ -83,19 +85,36 @@ static const struct pw_core_events core_events = {
     .error = on_core_error,
 };
 
-static void on_global(void *data, uint32_t id, uint32_t permissions, const char *type,
-                      uint32_t version, const struct spa_dict *props)
+static const char *property(const struct spa_dict *props, const char *key)
 {
-    struct sbx_connection *connection = data;
-    const char *class = props ? spa_dict_lookup(props, PW_KEY_MEDIA_CLASS) : NULL;
-    const char *name = props ? spa_dict_lookup(props, PW_KEY_NODE_NAME) : NULL;
+    const char *value = props != NULL ? spa_dict_lookup(props, key) : NULL;
 
-    (void)permissions;
-    (void)version;
+    return value != NULL ? value : "";
+}
+
+/* The session manager keeps the default nodes in a metadata object of this name, its own. */
+static bool is_session_managers(const char *type, const struct spa_dict *props)
+{
+    return strcmp(type, PW_TYPE_INTERFACE_Metadata) == 0 &&
+           strcmp(property(props, PW_KEY_METADATA_NAME), "default") == 0;
+}
+
+static bool is_sink(const char *type, const struct spa_dict *props)
+{
     /* "Audio/Sink", and its kinds such as "Audio/Sink/Virtual" */
-    if (strcmp(type, PW_TYPE_INTERFACE_Node) != 0 || class == NULL || name == NULL ||
-        strncmp(class, "Audio/Sink", strlen("Audio/Sink")) != 0)
-        return;
+    return strcmp(type, PW_TYPE_INTERFACE_Node) == 0 &&
+           strncmp(property(props, PW_KEY_MEDIA_CLASS), "Audio/Sink", strlen("Audio/Sink")) == 0;
+}
+
+static void tell_of_manager(struct sbx_connection *connection, bool here)
+{
+    struct sbx_watch *watch;
+
+    spa_list_for_each(watch, &connection->watches, link) watch->session_manager(watch->data, here);
+}
+
+static void remember_sink(struct sbx_connection *connection, uint32_t id, const char *name)
+{
     const size_t size = strlen(name) + 1;
     struct sink *sink = malloc(sizeof(*sink) + size);
     if (sink == NULL)
@@ -103,6 +122,21 @@ static void on_global(void *data, uint32_t id, uint32_t permissions, const char 
     sink->id = id;
     memcpy(sink->name, name, size);
     spa_list_append(&connection->sinks, &sink->link);
+}
+
+static void on_global(void *data, uint32_t id, uint32_t permissions, const char *type,
+                      uint32_t version, const struct spa_dict *props)
+{
+    struct sbx_connection *connection = data;
+
+    (void)permissions;
+    (void)version;
+    if (is_sink(type, props))
+        remember_sink(connection, id, property(props, PW_KEY_NODE_NAME));
+    if (is_session_managers(type, props)) {
+        connection->manager = id;
+        tell_of_manager(connection, true);
+    }
 }
 
 static void forget_sink(struct sink *sink)
@@ -121,6 +155,10 @@ static void on_global_remove(void *data, uint32_t id)
     {
         if (sink->id == id)
             forget_sink(sink);
+    }
+    if (connection->manager == id) {
+        connection->manager = SPA_ID_INVALID;
+        tell_of_manager(connection, false);
     }
 }
 
@@ -237,6 +275,7 @@ sbx_connection *sbx_connection_open(const char *socket_path, int *error)
     atomic_init(&connection->alive, true);
     spa_list_init(&connection->sinks);
     spa_list_init(&connection->watches);
+    connection->manager = SPA_ID_INVALID;
     connection->generation = atomic_load(&generation);
     pthread_once(&once, initialise);
     *error = start(connection, fd);

@@ -8,10 +8,11 @@
 
 #define SBX_ERROR_SIZE 256
 
-/* Somebody who must know when the connection dies. */
+/* Somebody who must know of what happens to the graph as a whole. Called in the loop thread. */
 struct sbx_watch {
     struct spa_list link;
-    void (*lost)(void *data, const char *why); /* loop thread */
+    void (*lost)(void *data, const char *why);      /* the connection died */
+    void (*session_manager)(void *data, bool here); /* it came, or it went */
     void *data;
 };
 

@@ -57,7 +57,7 @@ static int open_stream(struct sbx_mic *mic, sbx_connection *connection, uint32_t
     if (result < 0)
         return result;
     mic->rt.stream = mic->stream.pw;
-    return sbx_stream_connect(&mic->stream, &setup);
+    return sbx_stream_connect(&mic->stream);
 }
 
 sbx_mic *sbx_mic_open(sbx_connection *connection, uint32_t channels, const char *name,

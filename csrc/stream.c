@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <spa/param/audio/format-utils.h>
+#include <spa/utils/result.h>
 #include <stdio.h>
 
 #include "ring.h"
@@ -30,13 +31,65 @@ static void die(struct sbx_stream *stream, const char *why)
         return; /* dead and closed are for ever */
     snprintf(stream->error, sizeof(stream->error), "%s", why);
     atomic_store(&stream->state, SBX_GONE);
-    if (stream->on_gone != NULL)
-        stream->on_gone(stream->owner);
+    if (stream->setup.on_gone != NULL)
+        stream->setup.on_gone(stream->setup.owner);
 }
 
 static void on_connection_lost(void *data, const char *why)
 {
     die(data, why);
+}
+
+/* Mono, stereo, 5.1 and 7.1 in GameStream's order: stagebox.layout.POSITIONS. */
+static void set_positions(struct spa_audio_info_raw *format)
+{
+    static const uint32_t surround[] = {
+        SPA_AUDIO_CHANNEL_FL, SPA_AUDIO_CHANNEL_FR, SPA_AUDIO_CHANNEL_FC, SPA_AUDIO_CHANNEL_LFE,
+        SPA_AUDIO_CHANNEL_RL, SPA_AUDIO_CHANNEL_RR, SPA_AUDIO_CHANNEL_SL, SPA_AUDIO_CHANNEL_SR,
+    };
+
+    for (uint32_t i = 0; i < format->channels && i < SPA_N_ELEMENTS(surround); i++)
+        format->position[i] = surround[i];
+    if (format->channels == 1)
+        format->position[0] = SPA_AUDIO_CHANNEL_MONO;
+}
+
+/* Ask the daemon for the node. Thread: loop, or control with the loop locked. */
+static int join(struct sbx_stream *stream)
+{
+    struct spa_audio_info_raw format = {
+        .format = SPA_AUDIO_FORMAT_F32,
+        .rate = SBX_RATE_HZ,
+        .channels = stream->setup.channels,
+    };
+    uint8_t space[1024];
+    struct spa_pod_builder builder = SPA_POD_BUILDER_INIT(space, sizeof(space));
+    const struct spa_pod *params[1];
+
+    set_positions(&format);
+    params[0] = spa_format_audio_raw_build(&builder, SPA_PARAM_EnumFormat, &format);
+    return pw_stream_connect(
+        stream->pw, stream->setup.direction, PW_ID_ANY,
+        stream->setup.flags | PW_STREAM_FLAG_MAP_BUFFERS | PW_STREAM_FLAG_RT_PROCESS, params, 1);
+}
+
+/* A session manager that comes back links only the nodes that it sees come: WirePlumber before 0.5
+ * waits for ever for a node that has its ports already. So the node comes anew. Thread: loop. */
+static void on_session_manager(void *data, bool here)
+{
+    struct sbx_stream *stream = data;
+    const bool orphaned = stream->orphaned;
+
+    stream->orphaned = !here;
+    if (!here || !orphaned || !sbx_stream_alive(stream))
+        return;
+    stream->rejoining = true;
+    pw_stream_disconnect(stream->pw);
+    stream->rejoining = false;
+    atomic_store(&stream->state, SBX_OPENING);
+    const int result = join(stream);
+    if (result < 0)
+        die(stream, spa_strerror(result));
 }
 
 /* The session manager reports "no node available" (no sink yet) as an error of a node that lives
@@ -56,7 +109,7 @@ static void on_state_changed(void *data, enum pw_stream_state old, enum pw_strea
     const int state = state_of(new);
 
     (void)old;
-    if (!sbx_stream_alive(stream) || is_only_advice(stream, new))
+    if (!sbx_stream_alive(stream) || stream->rejoining || is_only_advice(stream, new))
         return;
     if (state == SBX_GONE)
         die(stream, error != NULL ? error : "the node was removed from the graph");
@@ -90,9 +143,12 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
 
     sbx_connection_use(connection);
     stream->connection = connection;
-    stream->on_gone = setup->on_gone;
-    stream->owner = setup->owner;
-    stream->watch = (struct sbx_watch){.lost = on_connection_lost, .data = stream};
+    stream->setup = *setup;
+    stream->watch = (struct sbx_watch){
+        .lost = on_connection_lost,
+        .session_manager = on_session_manager,
+        .data = stream,
+    };
     spa_list_init(&stream->watch.link);
     atomic_init(&stream->state, SBX_OPENING);
     atomic_init(&stream->rate_hz, 0);
@@ -111,41 +167,15 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
     return result;
 }
 
-/* Mono, stereo, 5.1 and 7.1 in GameStream's order: stagebox.layout.POSITIONS. */
-static void set_positions(struct spa_audio_info_raw *format)
-{
-    static const uint32_t surround[] = {
-        SPA_AUDIO_CHANNEL_FL, SPA_AUDIO_CHANNEL_FR, SPA_AUDIO_CHANNEL_FC, SPA_AUDIO_CHANNEL_LFE,
-        SPA_AUDIO_CHANNEL_RL, SPA_AUDIO_CHANNEL_RR, SPA_AUDIO_CHANNEL_SL, SPA_AUDIO_CHANNEL_SR,
-    };
-
-    for (uint32_t i = 0; i < format->channels && i < SPA_N_ELEMENTS(surround); i++)
-        format->position[i] = surround[i];
-    if (format->channels == 1)
-        format->position[0] = SPA_AUDIO_CHANNEL_MONO;
-}
-
-int sbx_stream_connect(struct sbx_stream *stream, const struct sbx_stream_setup *setup)
+int sbx_stream_connect(struct sbx_stream *stream)
 {
     struct pw_thread_loop *loop = sbx_connection_loop(stream->connection);
-    struct spa_audio_info_raw format = {
-        .format = SPA_AUDIO_FORMAT_F32,
-        .rate = SBX_RATE_HZ,
-        .channels = setup->channels,
-    };
-    uint8_t space[1024];
-    struct spa_pod_builder builder = SPA_POD_BUILDER_INIT(space, sizeof(space));
-    const struct spa_pod *params[1];
-
-    set_positions(&format);
-    params[0] = spa_format_audio_raw_build(&builder, SPA_PARAM_EnumFormat, &format);
 
     pw_thread_loop_lock(loop);
     pw_stream_add_listener(stream->pw, &stream->listener, &events, stream);
-    pw_stream_add_listener(stream->pw, &stream->rt_listener, setup->rt_events, setup->rt_data);
-    const int result = pw_stream_connect(
-        stream->pw, setup->direction, PW_ID_ANY,
-        setup->flags | PW_STREAM_FLAG_MAP_BUFFERS | PW_STREAM_FLAG_RT_PROCESS, params, 1);
+    pw_stream_add_listener(stream->pw, &stream->rt_listener, stream->setup.rt_events,
+                           stream->setup.rt_data);
+    const int result = join(stream);
     pw_thread_loop_unlock(loop);
     return result;
 }

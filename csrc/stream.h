@@ -8,27 +8,30 @@
 #include "connection.h"
 #include "stagebox.h"
 
-struct sbx_stream {
-    sbx_connection *connection;
-    struct pw_stream *pw;
-    struct spa_hook listener;
-    struct spa_hook rt_listener;
-    struct sbx_watch watch;
-    _Atomic int state; /* enum sbx_state; written by the loop thread, and by close */
-    _Atomic uint32_t rate_hz;
-    void (*on_gone)(void *owner); /* loop thread, once */
-    void *owner;
-    char error[SBX_ERROR_SIZE]; /* with the loop locked */
-};
-
 struct sbx_stream_setup {
     enum pw_direction direction;
     enum pw_stream_flags flags;
     uint32_t channels;
     const struct pw_stream_events *rt_events; /* the data thread's callback */
     void *rt_data;
-    void (*on_gone)(void *owner);
+    void (*on_gone)(void *owner); /* loop thread, once; may be NULL */
     void *owner;
+};
+
+struct sbx_stream {
+    sbx_connection *connection;
+    struct sbx_stream_setup setup;
+    struct pw_stream *pw;
+    struct spa_hook listener;
+    struct spa_hook rt_listener;
+    struct sbx_watch watch;
+    _Atomic int state; /* enum sbx_state; written by the loop thread, and by close */
+    _Atomic uint32_t rate_hz;
+
+    /* with the loop locked */
+    bool orphaned;  /* its session manager has gone */
+    bool rejoining; /* it leaves the graph only to come back */
+    char error[SBX_ERROR_SIZE];
 };
 
 /* All for control threads. */
@@ -39,7 +42,7 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
                     struct pw_properties *props, const struct sbx_stream_setup *setup);
 
 /* Ask the daemon for the node. 0 or a negative errno. */
-int sbx_stream_connect(struct sbx_stream *stream, const struct sbx_stream_setup *setup);
+int sbx_stream_connect(struct sbx_stream *stream);
 
 /* Wait until the node is in the graph. 1: it is; 0: not within timeout_ms; SBX_DEAD. */
 int sbx_stream_wait_open(struct sbx_stream *stream, int timeout_ms);
