@@ -168,6 +168,16 @@ class PrivateGraph:
         self._end_processes(keep=1)
         self._start_daemons()
 
+    def restart_manager(self) -> None:
+        """Kill -9 the session manager and start another, and the nodes made so far with it.
+
+        On a desktop the sound cards' nodes are the session manager's, and go and come with it.
+        """
+        self._end_processes(keep=2, kill=signal.SIGKILL)
+        for node in self._nodes:
+            self._destroy(node.name)
+        self._start_manager()
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -192,9 +202,7 @@ class PrivateGraph:
 
     def remove(self, name: str) -> None:
         """Unplug a node of that `node.name`, and return when it is gone."""
-        for entry in self.dump():
-            if _properties(entry).get("node.name") == name:
-                self._run("pw-cli", "destroy", str(entry["id"]))
+        self._destroy(name)
         self._nodes = [node for node in self._nodes if node.name != name]
         self._wait(f"end of {name!r}", lambda: name not in self.node_names(), self.processes[-1])
 
@@ -321,6 +329,9 @@ class PrivateGraph:
     def _start_daemons(self) -> None:
         daemon = self._spawn("pipewire")
         self._wait("the daemon's socket", lambda: bool(self.dump()), daemon)
+        self._start_manager()
+
+    def _start_manager(self) -> None:
         manager = self._spawn("wireplumber")
         for node in self._nodes:
             self._make(node)
@@ -334,6 +345,11 @@ class PrivateGraph:
     def _make(self, node: _Node) -> None:
         self._run("pw-cli", "create-node", "adapter", node.properties())
         self._wait(f"node {node.name!r}", lambda: self._has_ports(node.name), self.processes[-1])
+
+    def _destroy(self, name: str) -> None:
+        for entry in self.dump():
+            if _properties(entry).get("node.name") == name:
+                self._run("pw-cli", "destroy", str(entry["id"]))
 
     def _run(self, *command: str) -> None:
         self._output(*command, check=True)

@@ -99,12 +99,16 @@ class Applications:
         self._directory = directory
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def play(self, pcm: NDArray[np.float32], target: str | None = None) -> subprocess.Popen[bytes]:
+    def play(
+        self, pcm: NDArray[np.float32], target: str | None = "stagebox-sink", name: str = "pw-play"
+    ) -> subprocess.Popen[bytes]:
+        """Play PCM into a sink; with None, have nobody link the player."""
         path = self._directory / f"play-{len(self._running)}.wav"
         soundfile.write(path, pcm, SAMPLE_RATE, subtype="FLOAT")
         positions = ",".join(POSITIONS[pcm.shape[1]])
-        command = ["pw-play", "--channel-map", positions, "--target", target or self._graph.sink]
-        return self._run([*command, str(path)])
+        command = ["pw-play", "--channel-map", positions, "--target", target or "0"]
+        properties = f"{{ node.name = {name} }}"
+        return self._run([*command, "--properties", properties, str(path)])
 
     @contextmanager
     def recording(
