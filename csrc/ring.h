@@ -21,8 +21,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define SBX_RATE_HZ 48000
 #define SBX_NS_PER_SEC INT64_C(1000000000)
@@ -82,6 +82,35 @@ static inline int64_t sbx_gap_ns(int64_t block_ns, uint64_t count, int64_t next_
     return gap_ns > length_ns / 2 ? gap_ns : 0;
 }
 
+/* Memory of its own, every page of it there now, so that the data thread never takes a page fault;
+ * from malloc a ring's megabyte would be kept, and scattered over arenas, when the ring ends. */
+static inline void *sbx_map(size_t size)
+{
+    void *memory =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+    return memory != MAP_FAILED ? memory : NULL;
+}
+
+static inline size_t sbx_ring_sample_bytes(const struct sbx_ring *ring)
+{
+    return (size_t)ring->capacity * ring->channels * sizeof(float);
+}
+
+static inline size_t sbx_ring_mark_bytes(const struct sbx_ring *ring)
+{
+    return ring->mark_capacity * sizeof(struct sbx_mark);
+}
+
+/* Thread: control, after both sides have stopped. */
+static inline void sbx_ring_clear(struct sbx_ring *ring)
+{
+    if (ring->samples != NULL)
+        munmap(ring->samples, sbx_ring_sample_bytes(ring));
+    if (ring->marks != NULL)
+        munmap(ring->marks, sbx_ring_mark_bytes(ring));
+}
+
 /* Thread: control, before either side runs. `capacity` is a power of two. 0 or -ENOMEM. */
 static inline int sbx_ring_init(struct sbx_ring *ring, uint32_t channels, uint32_t capacity)
 {
@@ -91,24 +120,13 @@ static inline int sbx_ring_init(struct sbx_ring *ring, uint32_t channels, uint32
     ring->mark_capacity = capacity / SBX_FRAMES_PER_MARK;
     if (ring->mark_capacity < SBX_MIN_MARKS)
         ring->mark_capacity = SBX_MIN_MARKS;
-    ring->samples = malloc((size_t)capacity * channels * sizeof(float));
-    ring->marks = malloc(ring->mark_capacity * sizeof(struct sbx_mark));
+    ring->samples = sbx_map(sbx_ring_sample_bytes(ring));
+    ring->marks = sbx_map(sbx_ring_mark_bytes(ring));
     if (ring->samples == NULL || ring->marks == NULL) {
-        free(ring->samples);
-        free(ring->marks);
+        sbx_ring_clear(ring);
         return -ENOMEM;
     }
-    /* Touch every page now, so that the data thread never takes a page fault. */
-    memset(ring->samples, 0, (size_t)capacity * channels * sizeof(float));
-    memset(ring->marks, 0, ring->mark_capacity * sizeof(struct sbx_mark));
     return 0;
-}
-
-/* Thread: control, after both sides have stopped. */
-static inline void sbx_ring_clear(struct sbx_ring *ring)
-{
-    free(ring->samples);
-    free(ring->marks);
 }
 
 /* --- producer ------------------------------------------------------------------------- */

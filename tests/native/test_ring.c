@@ -1,4 +1,5 @@
 /* The ring, one thread: what goes in comes out, marks tell the truth, full means full. */
+#include "heap.h"
 #include "ring.h"
 
 #include "check.h"
