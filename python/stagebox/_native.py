@@ -209,7 +209,8 @@ def _connection(paths: list[Path]) -> tuple[Connection, bool]:
             try:
                 connection = _shared[path] = Connection(path)
             except OSError as error:
-                failures.append(error)
+                # Its traceback holds this frame, and so would keep the connection that was there.
+                failures.append(error.with_traceback(None))
             else:
                 return connection, False
     raise _unavailable(paths, failures)
@@ -305,7 +306,8 @@ class Capture:
         if not handle:
             raise _open_failed("capture", connection, os.strerror(-error[0]))
         self._lib = lib
-        self._connection = connection  # shared for as long as a stream holds it
+        # shared for as long as a stream that is open holds it
+        self._connection: Connection | None = connection
         self._handle: Any = ffi.gc(handle, lib.sbx_capture_free)
         _wait_open(
             "capture", self, connection, lib.sbx_capture_wait_open, lib.sbx_capture_error, deadline
@@ -365,6 +367,7 @@ class Capture:
         handle, self._handle = self._handle, None
         if handle is not None:
             self._lib.sbx_capture_close(handle)
+            self._connection = None
 
 
 # --- a microphone ---------------------------------------------------------------------------
@@ -398,7 +401,8 @@ class Mic:
         if not handle:
             raise _open_failed("microphone", connection, os.strerror(-error[0]))
         self._lib = lib
-        self._connection = connection  # shared for as long as a stream holds it
+        # shared for as long as a stream that is open holds it
+        self._connection: Connection | None = connection
         self._handle: Any = ffi.gc(handle, lib.sbx_mic_free)
         _wait_open(
             "microphone", self, connection, lib.sbx_mic_wait_open, lib.sbx_mic_error, deadline
@@ -448,6 +452,7 @@ class Mic:
         handle, self._handle = self._handle, None
         if handle is not None:
             self._lib.sbx_mic_close(handle)
+            self._connection = None
 
 
 def _open_failed(what: str, connection: Connection, reason: str) -> PipeWireUnavailable:

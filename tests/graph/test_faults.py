@@ -518,3 +518,37 @@ def test_a_failed_open_leaves_nothing_behind(private_graph: PrivateGraph, tmp_pa
         fail()
     gc.collect()
     assert (threads(), descriptors()) == before
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Only what nobody refers to goes; cycles stay until the end of the test."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_closing_the_last_stream_ends_the_connection_though_the_stream_is_remembered(
+    private_graph: PrivateGraph,
+) -> None:
+    before = threads(), descriptors()
+    capture = open_audio_capture(remote=private_graph.remote)
+    mic = open_virtual_mic(remote=private_graph.remote)
+    capture.close()
+    mic.close()
+    assert (threads(), descriptors()) == before
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_an_open_that_fails_does_not_keep_the_connection_of_the_daemon_that_died(
+    private_graph: PrivateGraph,
+) -> None:
+    before = threads(), descriptors()
+    with open_virtual_mic(remote=private_graph.remote) as mic:
+        private_graph.kill()
+        wait_until("death", lambda: not mic.alive)
+        with contextlib.suppress(PipeWireUnavailable):
+            open_virtual_mic(remote=private_graph.remote)
+    assert (threads(), descriptors()) == before
