@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
@@ -66,19 +65,6 @@ def descriptors() -> int:
 def resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
-
-
-@pytest.fixture
-def no_more_arenas() -> Iterator[None]:
-    """Have glibc give new threads no memory arenas of their own.
-
-    Every connection brings two threads, and with the usual limit of 8 arenas a processor their
-    first few generations touch new ones: memory that is free and stays with the process.
-    """
-    libc, m_arena_max, usual = ctypes.CDLL(None), -8, 0  # malloc.h
-    assert libc.mallopt(m_arena_max, 1) == 1
-    yield
-    libc.mallopt(m_arena_max, usual)
 
 
 # --- a host --------------------------------------------------------------------------------------
@@ -157,12 +143,13 @@ def seconds_until_all_dead(graph: PrivateGraph, pump: MicPump) -> float:
         assert first.push(BLOCK)
         deaths = pump.stats.deaths
         killed_at = time.monotonic()
-        graph.kill()
+        graph.processes[1].kill()
         wait_until("the idle microphone's death", lambda: not second.alive)
         wait_until("the pushed microphone's death", lambda: not first.push(BLOCK))
         wait_until("the pump's to be noticed", lambda: pump.stats.deaths > deaths)
         noticed_at = time.monotonic()
         reader.join()
+    graph.kill()
     return max(noticed_at, reader.died_at) - killed_at
 
 
@@ -198,7 +185,6 @@ def wait_until_heard(applications: Applications, opener: Opener) -> None:
     wait_until("the tone in a recording", is_heard)
 
 
-@pytest.mark.usefixtures("no_more_arenas")
 @pytest.mark.parametrize(
     ("tuning", "few", "many"),
     [pytest.param(QUICK, 3, 100, id="quick"), pytest.param(PUMP_TUNING, 1, 100, id="real")],
