@@ -149,7 +149,7 @@ class PumpState:
         """When the next `tick()` is due, whatever else happens before it."""
         self._backoff = tuning.backoff_start  # the wait after the next failure
         self._failures = 0  # opens that failed since a backend last proved stable
-        self._bad_packets = 0  # in a row
+        self._bad_packets = 0  # since the backend opened
         self._opened_at = 0.0
         self._last_push = 0.0
 
@@ -192,7 +192,6 @@ class PumpState:
         """The backend took the packet's sound, which also proves that it is alive."""
         if self._expects(State.RUNNING):
             self._last_push = now
-            self._bad_packets = 0
             self.deadline = now + self._tuning.heartbeat
         return ()
 
@@ -203,7 +202,8 @@ class PumpState:
         self._bad_packets += 1
         if not _is_told(self._bad_packets):
             return ()
-        message = f"packet dropped, {self._bad_packets} in a row: {_told(error)}"
+        # Not in a row: among another sender's good packets every bad one would be the first again.
+        message = f"packet dropped, {self._bad_packets} so far: {_told(error)}"
         return (Log(logging.WARNING, message),)
 
     def tick(self, now: float) -> Actions:
