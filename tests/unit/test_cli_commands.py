@@ -59,6 +59,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["record", "--channels", "3", "x.wav"],
         ["record", "--seconds", "0", "x.wav"],
         ["record", "--seconds", "nan", "x.wav"],
+        ["record", "--seconds", "1e308", "x.wav"],
         ["record", "--seconds", "soon", "x.wav"],
         ["mic", "--channels", "6", "x.wav"],
     ],

@@ -11,7 +11,8 @@ from stagebox import SAMPLE_RATE
 def seconds(text: str) -> float:
     """Read a length of sound: one frame or more."""
     value = float(text)
-    if not (math.isfinite(value) and round(value * SAMPLE_RATE) >= 1):
+    frames = value * SAMPLE_RATE
+    if not (math.isfinite(frames) and round(frames) >= 1):
         raise argparse.ArgumentTypeError(f"use seconds above 0, not {text}")
     return value
 
