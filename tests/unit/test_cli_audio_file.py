@@ -182,6 +182,32 @@ def test_what_is_no_sound_is_refused(tmp_path: Path) -> None:
         Reader(tmp_path / "missing.wav", 2)
 
 
+def test_a_file_that_does_not_say_what_it_holds_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sound.raw").write_bytes(bytes(1000))
+    with pytest.raises(ValueError, match=r"sound\.raw: the file does not say what it holds"):
+        Reader(tmp_path / "sound.raw", 2)
+
+
+HIGHEST_RATE_HZ = 0x7FFF_FFFF
+
+
+def test_a_loop_of_less_than_a_frame_ends(tmp_path: Path) -> None:
+    path = tmp_path / "instant.wav"
+    soundfile.write(path, steps(2)[:100], HIGHEST_RATE_HZ)
+    with Reader(path, 2) as reader, pytest.raises(ValueError, match="no sound"):
+        list(reader.blocks(loop=True))
+
+
+def test_a_rate_that_resampling_would_make_gigabytes_of_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "slow.wav"
+    soundfile.write(path, steps(2), 1)
+    with pytest.raises(ValueError, match=r"slow\.wav: 1 Hz is no rate of a sound"):
+        Reader(path, 2)
+    soundfile.write(path, steps(2), 1000)
+    with Reader(path, 2) as reader:
+        assert max(len(block) for block in reader.blocks()) < 2**21
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 6, 8])
 @pytest.mark.parametrize("wanted", [1, 2])
 def test_full_scale_on_every_channel_stays_full_scale(channels: int, wanted: int) -> None:

@@ -31,6 +31,9 @@ _VORBIS_ORDER: Final = {6: (0, 2, 1, 4, 5, 3), 8: (0, 2, 1, 6, 7, 4, 5, 3)}
 
 _BLOCK_FRAMES: Final = 1 << 14
 
+_LEAST_RATE_HZ: Final = 1000
+"""Below it nothing is sound, and resampling makes gigabytes of a block: 48 000 frames of each."""
+
 # Half of the power of what is in the middle or behind goes to each side; LFE to neither.
 _HALF_POWER: Final = math.sqrt(0.5)
 _TO_LEFT: Final = {"FL": 1.0, "FC": _HALF_POWER, "RL": _HALF_POWER, "SL": _HALF_POWER}
@@ -112,11 +115,16 @@ class Reader:
         """Open the file; ValueError or OSError when it is not there, not audio, or empty."""
         with path.open("rb"):
             pass  # for the system's own words when it cannot be read
+        if path.suffix.lower() == ".raw":  # soundfile would ask us what is in it
+            raise ValueError(f"{path}: the file does not say what it holds; pipe samples into -")
         with _plain_errors():
             self._file = soundfile.SoundFile(path)
         if not self._file.frames:
             self._file.close()
             raise ValueError(f"{path}: there is no sound in it")
+        if self._file.samplerate < _LEAST_RATE_HZ:
+            self._file.close()
+            raise ValueError(f"{path}: {self._file.samplerate} Hz is no rate of a sound")
         self._channels = channels
 
     @property
@@ -125,12 +133,21 @@ class Reader:
         return float(self._file.frames / self._file.samplerate)
 
     def blocks(self, *, loop: bool = False) -> Iterator[NDArray[np.float32]]:
-        """Yield all of it in blocks of some frames; again and again to `loop`."""
+        """Yield all of it in blocks of some frames; again and again to `loop`.
+
+        Raises ValueError where the file breaks off, and for a loop of nothing.
+        """
         while True:
-            yield from self._resampled()
+            frames = 0
+            for block in self._resampled():
+                frames += len(block)
+                yield block
             if not loop:
                 return
-            self._file.seek(0)
+            if not frames:
+                raise ValueError(f"{self._file.name}: there is no sound in it")
+            with _plain_errors():
+                self._file.seek(0)
 
     def _resampled(self) -> Iterator[NDArray[np.float32]]:
         if self._file.samplerate == SAMPLE_RATE:
