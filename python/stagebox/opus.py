@@ -88,7 +88,8 @@ class OpusDecoder:
         Raises CodecError, in libopus's words, for a packet that is not Opus or is longer than
         `out`; ValueError or TypeError for a wrong `out` and for an empty packet.
         """
-        data = packet if isinstance(packet, bytes) else bytes(memoryview(packet))
+        # Exactly bytes: a class made from it may lie about its length to libopus.
+        data = packet if type(packet) is bytes else bytes(memoryview(packet))
         if not data:
             raise ValueError("packet must not be empty: use conceal() for one that did not arrive")
         room = _frames_of(out, self._channels, "out")

@@ -174,7 +174,8 @@ class MicSender:
         sender is closed. `packet` is bytes-like, otherwise TypeError, and copied if it could
         change; an empty one is silence.
         """
-        data = packet if isinstance(packet, bytes) else bytes(memoryview(packet))
+        # Exactly bytes: a class made from it may lie about its length.
+        data = packet if type(packet) is bytes else bytes(memoryview(packet))
         return self._hold.alive and self._core.offer(data)
 
     def clone(self) -> "MicSender":

@@ -187,6 +187,20 @@ def test_an_empty_packet_is_refused_and_points_to_conceal(empty: Any) -> None:
         OpusDecoder(2).decode(empty, silence())
 
 
+class Liar(bytes):
+    """Bytes that claim to be longer than they are."""
+
+    def __len__(self) -> int:
+        return super().__len__() + 1_000_000
+
+
+def test_libopus_reads_no_more_of_a_packet_than_there_is() -> None:
+    honest, other = silence(), silence()
+    OpusDecoder(2).decode(packet_of_tone(), honest)
+    OpusDecoder(2).decode(Liar(packet_of_tone()), other)
+    assert np.array_equal(honest, other)
+
+
 @pytest.mark.parametrize("packet", [None, 5, "text", [1, 2]])
 def test_a_packet_that_is_not_bytes_like_is_a_type_error(packet: Any) -> None:
     with pytest.raises(TypeError, match="bytes-like"):

@@ -308,6 +308,19 @@ def test_a_packet_is_copied_if_it_could_change(studio: Studio) -> None:
         wait_until("both", lambda: pump.stats.pushed == 2 * PACKET_FRAMES)
 
 
+class Broken(bytes):
+    """Bytes that have no length."""
+
+    def __len__(self) -> int:
+        raise OSError("no length")
+
+
+def test_a_packet_of_a_broken_class_does_not_stop_the_pump(studio: Studio) -> None:
+    with running_pump(studio) as (pump, sender):
+        assert sender.try_send(Broken(PACKET))
+        wait_until("the push", lambda: pump.stats.pushed == PACKET_FRAMES)
+
+
 @pytest.mark.parametrize("packet", [None, 5, "text", [1, 2]])
 def test_a_packet_that_is_not_bytes_like_is_a_type_error(studio: Studio, packet: Any) -> None:
     with pump_of(studio) as (pump, sender):
