@@ -406,7 +406,10 @@ class _Worker:
         except CodecError as error:
             self._counts.decode_errors += 1
             return self._machine.decode_failed(time.monotonic(), error)
-        died = self._unless_dead(lambda: mic.push(self._pcm[:frames]))
+        pcm = self._pcm[:frames]
+        # Junk that passes for Opus decodes to as much as a million times full scale.
+        pcm.clip(-1, 1, out=pcm)
+        died = self._unless_dead(lambda: mic.push(pcm))
         if died is not None:
             return died
         self._counts.pushed += frames

@@ -1,0 +1,39 @@
+"""What this process holds of the machine: what must not grow."""
+
+from __future__ import annotations
+
+import gc
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
+UNDER_ASAN = "libasan" in Path("/proc/self/maps").read_text()
+"""AddressSanitizer keeps what was freed, so memory grows though nothing is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Threads and open descriptors, and memory in use."""
+
+    threads: int
+    descriptors: int
+    resident_kib: int
+
+    @classmethod
+    def now(cls) -> Footprint:
+        """As it is, after the garbage is gone."""
+        gc.collect()
+        return cls(
+            threads=len(list(Path("/proc/self/task").iterdir())),
+            descriptors=len(list(Path("/proc/self/fd").iterdir())),
+            resident_kib=int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_KIB,
+        )
+
+    def assert_grown_by_at_most(self, resident_kib: int) -> int:
+        """Compare with how it is now; how many KiB it grew by."""
+        after = Footprint.now()
+        assert (after.threads, after.descriptors) == (self.threads, self.descriptors)
+        grown = after.resident_kib - self.resident_kib
+        assert UNDER_ASAN or grown <= resident_kib, f"{grown} KiB more"
+        return grown
