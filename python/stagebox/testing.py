@@ -214,7 +214,9 @@ class PrivateGraph:
     def dump(self) -> list[dict[str, Any]]:
         """Return every object in the graph, as `pw-dump` prints it."""
         try:
-            objects: list[dict[str, Any]] = json.loads(self._output("pw-dump") or b"[]")
+            # Any client may name its node, or set a default, in bytes and shapes of its own.
+            printed = self._output("pw-dump").decode(errors="replace")
+            objects: list[dict[str, Any]] = json.loads(printed or "[]")
         except json.JSONDecodeError:  # the graph changed while it was printed
             return []
         return objects
@@ -238,8 +240,9 @@ class PrivateGraph:
         """Return the `node.name` of the default "sink" or "source", None when there is none."""
         for entry in self.dump():
             for item in entry.get("metadata", []):
-                if item.get("key") == f"default.audio.{kind}":
-                    name: str = item["value"]["name"]
+                value = item.get("value")
+                if item.get("key") == f"default.audio.{kind}" and isinstance(value, dict):
+                    name: str | None = value.get("name")
                     return name
         return None
 
