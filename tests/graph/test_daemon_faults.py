@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import random
-import resource
 import signal
 import subprocess
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
@@ -33,6 +30,7 @@ from stagebox import (
     open_virtual_mic,
 )
 from tests.conftest import wait_until
+from tests.footprint import Footprint
 from tests.graph.conftest import Applications, heard, ramp, recorded_mic, tone
 
 if TYPE_CHECKING:
@@ -46,25 +44,9 @@ if TYPE_CHECKING:
 
 QUICK: Final = PumpTuning(0.05, 0.2, 0.1, 0.6, 0.0)
 BLOCK: Final = np.full((480, 2), 0.25, np.float32)
-MEBIBYTE: Final = 1 << 20
+MEBIBYTE_KIB: Final = 1024
 SCHEDULING_S: Final = 0.5
 """What a thread of ours may be late on a shared machine."""
-
-
-# --- what a process holds ------------------------------------------------------------------------
-
-
-def threads() -> int:
-    return len(list(Path("/proc/self/task").iterdir()))
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 # --- a host --------------------------------------------------------------------------------------
@@ -203,7 +185,7 @@ def test_a_host_outlives_its_daemons_and_ends_as_small_as_it_was(
     opener = Opener(private_graph.remote)
     deaths_s: list[float] = []
     returns_s: list[float] = []
-    first: tuple[int, int, int] | None = None
+    first: Footprint | None = None
     with MicPump.start(opener, tuning) as pump, Traffic(pump):
         wait_until("the pump's microphone", lambda: pump.stats.state == "running")
         for _ in range(rounds(few, many)):
@@ -215,20 +197,16 @@ def test_a_host_outlives_its_daemons_and_ends_as_small_as_it_was(
             wait_until("another microphone", lambda: pump.stats.opens > len(deaths_s))
             returns_s.append(time.monotonic() - back_at)
             wait_until_heard(applications, opener)
-            gc.collect()
-            held = threads(), descriptors(), resident_bytes()
-            first = first or held
+            first = first or Footprint.now()
             assert deaths_s[-1] < 1, f"seed {seed}"
             limit_s = tuning.heartbeat + opener.took_s + SCHEDULING_S
             assert returns_s[-1] < limit_s, f"seed {seed}"
-    assert first is not None
+        assert first is not None
+        grown_kib = first.assert_grown_by_at_most(MEBIBYTE_KIB)
     figure(
         f"{len(deaths_s)} kills: deaths seen within {max(deaths_s) * 1000:.0f} ms, microphone back "
-        f"within {max(returns_s) * 1000:.0f} ms; threads {first[0]} -> {held[0]}, descriptors "
-        f"{first[1]} -> {held[1]}, memory {(held[2] - first[2]) / MEBIBYTE:+.2f} MiB"
+        f"within {max(returns_s) * 1000:.0f} ms; {grown_kib:+} KiB, no thread or descriptor more"
     )
-    assert held[:2] == first[:2]
-    assert abs(held[2] - first[2]) <= MEBIBYTE
 
 
 # --- a daemon that stands still ------------------------------------------------------------------
@@ -310,7 +288,7 @@ def test_an_open_of_a_daemon_that_stands_still_times_out_and_leaves_nothing(
         sync(connection, deadline)
         os.kill(daemon.pid, signal.SIGSTOP)
 
-    before = threads(), descriptors(), private_graph.node_names()
+    before, nodes = Footprint.now(), private_graph.node_names()
     if begun:
         monkeypatch.setattr(_native.Connection, "sync", sync_then_stop)
     else:
@@ -321,10 +299,9 @@ def test_an_open_of_a_daemon_that_stands_still_times_out_and_leaves_nothing(
     took_s = time.monotonic() - begin
     os.kill(daemon.pid, signal.SIGCONT)
     monkeypatch.undo()
-    gc.collect()
     assert 4.9 < took_s < 5 + SCHEDULING_S
-    wait_until("the end of what was begun", lambda: private_graph.node_names() == before[2])
-    assert (threads(), descriptors()) == before[:2]
+    wait_until("the end of what was begun", lambda: private_graph.node_names() == nodes)
+    before.assert_grown_by_at_most(MEBIBYTE_KIB)
     opener(remote=private_graph.remote).close()
 
 
@@ -463,7 +440,7 @@ def test_a_recorder_that_comes_and_goes_hears_nothing_stale_and_costs_nothing(
     private_graph: PrivateGraph, applications: Applications, rounds: Rounds, figure: Figure
 ) -> None:
     oldest = 0
-    before: tuple[int, int, int] | None = None
+    before: Footprint | None = None
     with open_virtual_mic(remote=private_graph.remote) as mic, Counter(mic, 170) as counter:
         for _ in range(rounds(3, 50)):
             begun_at = counter.pushed
@@ -472,16 +449,14 @@ def test_a_recorder_that_comes_and_goes_hears_nothing_stale_and_costs_nothing(
             frames = heard(recorded[0])
             assert (np.diff(frames) > 0).all()
             oldest = max(oldest, begun_at - frames[0])
-            held = threads(), descriptors(), resident_bytes()
-            before = before or held
-    assert before is not None
+            before = before or Footprint.now()
+        assert before is not None
+        grown_kib = before.assert_grown_by_at_most(MEBIBYTE_KIB)
     figure(
         f"oldest frame heard: {oldest / SAMPLE_RATE * 1000:.0f} ms older than its recorder; "
-        f"memory {(held[2] - before[2]) / MEBIBYTE:+.2f} MiB"
+        f"{grown_kib:+} KiB"
     )
     assert oldest <= SAMPLE_RATE
-    assert held[:2] == before[:2]
-    assert abs(held[2] - before[2]) <= MEBIBYTE
 
 
 # --- a daemon that comes later -------------------------------------------------------------------
