@@ -107,8 +107,8 @@ class MicPump:
 
         The pump's thread calls `opener(channels)` for every microphone it needs, and all methods
         of what that returns, which may be anything that works like a `VirtualMic`. The array it
-        pushes is within ±1, and reused for the next packet. Whatever `opener` raises is logged and tried again
-        later; only after UnsupportedPlatform the pump drops all packets instead.
+        pushes is within ±1, and reused for the next packet. Whatever `opener` raises is logged
+        and tried again later; only after UnsupportedPlatform the pump drops all packets instead.
         """
         channels = channel_count(channels, MIC_CHANNEL_COUNTS)
         if not callable(opener):
