@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 MIC_QUEUE_CAP: Final = 64
 """Packets that can wait for the pump: 0.32 to 1.3 s of sound in packets of 5 to 20 ms."""
 
+MAX_PACKET_BYTES: Final = 65_535
+"""The longest packet a sender takes: no datagram is longer. It bounds the queue's memory, for what
+Opus says with 6 x 1275 bytes at most can be padded to any length (RFC 6716 section 3.2.5)."""
+
 # An exit waits no longer than this for a pump that still runs, which may be amid an open.
 _EXIT_PATIENCE_S: Final = 1.0
 
@@ -64,6 +68,8 @@ class PumpStats:
     """Frames the microphone took."""
     dropped_full: int
     """Packets refused because the queue was full."""
+    dropped_long: int
+    """Packets refused because they were longer than a datagram can be, 65 535 bytes."""
     dropped_closed: int
     """Packets taken from the queue while there was no microphone."""
     decode_errors: int
@@ -170,9 +176,9 @@ class MicSender:
     def try_send(self, packet: bytes | bytearray | memoryview) -> bool:
         """Queue one Opus packet and return whether it was; never blocks.
 
-        False means dropped: `MIC_QUEUE_CAP` packets wait already, the pump has stopped, or this
-        sender is closed. `packet` is bytes-like, otherwise TypeError, and copied if it could
-        change; an empty one is silence.
+        False means dropped: `MIC_QUEUE_CAP` packets wait already, it is longer than 65 535 bytes,
+        the pump has stopped, or this sender is closed. `packet` is bytes-like, otherwise TypeError,
+        and copied if it could change; an empty one is silence.
         """
         # Exactly bytes: a class made from it may lie about its length.
         data = packet if type(packet) is bytes else bytes(memoryview(packet))
@@ -223,6 +229,7 @@ class _Core:
         self._holds: deque[None] = deque()  # one for each pump or sender that is open
         self._exiting = False
         self._dropped_full = 0
+        self._dropped_long = 0
         # Only senders whose packet is dropped take it. Reentrant for signal handlers.
         self._drop_lock = threading.RLock()
 
@@ -257,6 +264,10 @@ class _Core:
         """Queue a packet unless the queue is full or the pump has stopped."""
         if self.machine.state is State.STOPPED:
             return False
+        if len(packet) > MAX_PACKET_BYTES:
+            with self._drop_lock:
+                self._dropped_long += 1
+            return False
         try:
             self._places.pop()
         except IndexError:
@@ -284,6 +295,7 @@ class _Core:
         return PumpStats(
             state=self.machine.state,
             dropped_full=self._dropped_full,
+            dropped_long=self._dropped_long,
             queued=MIC_QUEUE_CAP - len(self._places),
             **vars(self.counts),
         )

@@ -291,6 +291,8 @@ def test_peaks() -> None:
     pcm = np.array([[0, 0.5, -1], [0, -0.1, 0]], np.float32)
     assert peaks_dbfs(pcm) == pytest.approx([-60, -6.02, 0], abs=0.01)
     assert peaks_dbfs(pcm[:0]) == pytest.approx([-60] * 3)
+    broken = np.array([[np.nan, np.inf, 1.0]], np.float32)
+    assert peaks_dbfs(broken) == pytest.approx([-60, -60, 0])
 
 
 def test_nothing_is_shown_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -308,6 +308,13 @@ def test_a_packet_is_copied_if_it_could_change(studio: Studio) -> None:
         wait_until("both", lambda: pump.stats.pushed == 2 * PACKET_FRAMES)
 
 
+def test_a_packet_longer_than_a_datagram_is_refused_and_counted(studio: Studio) -> None:
+    with pump_of(studio) as (pump, sender):
+        assert not sender.try_send(bytes(65_536))
+        assert sender.try_send(bytes(65_535))
+        assert pump.stats.dropped_long == 1
+
+
 class Broken(bytes):
     """Bytes that have no length."""
 

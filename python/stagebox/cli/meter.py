@@ -32,7 +32,8 @@ _COLOURS: Final = ((-6.0, "red"), (-18.0, "yellow"), (_FLOOR_DBFS, "green"))
 
 def peaks_dbfs(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each channel's peak in dB relative to 1.0, from the meter's floor up."""
-    peaks = np.abs(pcm).max(axis=0, initial=0)
+    sound = np.where(np.isfinite(pcm), pcm, 0)  # as the microphone plays it
+    peaks = np.abs(sound).max(axis=0, initial=0)
     return np.asarray(20 * np.log10(np.maximum(peaks, 10 ** (_FLOOR_DBFS / 20))), np.float32)
 
 
