@@ -64,10 +64,12 @@ static void arm_locked(struct sbx_capture *capture, uint32_t min_frames)
     pthread_mutex_unlock(&capture->reader);
 }
 
+/* Whether a read that left the ring empty has done it for one frame. (For more than one the alarm
+ * alone would not tell: the eventfd may have been left readable for the frames that are there.) */
 static bool is_armed(const struct sbx_capture *capture, uint32_t min_frames)
 {
-    return atomic_load(&capture->rt.alarm) ==
-           atomic_load(&capture->rt.ring.read_position) + min_frames;
+    return min_frames == 1 &&
+           atomic_load(&capture->rt.alarm) == atomic_load(&capture->rt.ring.read_position) + 1;
 }
 
 /* --- opening and closing ----------------------------------------------------------------- */
@@ -193,7 +195,7 @@ int64_t sbx_capture_wait(sbx_capture *capture, uint32_t min_frames, int timeout_
     struct pollfd woken = {.fd = capture->rt.wake_fd, .events = POLLIN};
 
     if (sbx_ring_depth(&capture->rt.ring) < min_frames && !is_over(capture)) {
-        if (!is_armed(capture, min_frames)) /* a read has done it for one frame */
+        if (!is_armed(capture, min_frames))
             arm_locked(capture, min_frames);
         poll(&woken, 1, timeout_ms); /* a signal or a time-out: the caller sees the depth */
         /* Whoever polls the eventfd finds it as a read leaves it; and where it was readable for

@@ -352,6 +352,18 @@ def test_read_returns_exactly_what_an_encoder_needs(
     assert np.count_nonzero(steps != 1) < 5  # cycles the machine missed; blocks would be 50
 
 
+def test_a_read_that_waits_for_the_rest_of_its_frames_sleeps(
+    private_graph: PrivateGraph,
+) -> None:
+    with open_audio_capture(remote=private_graph.remote) as capture:
+        wait_for_frames(capture, 1)
+        private_graph.remove(private_graph.sink)
+        wait_until("the pause", lambda: capture.stats.state == "idle")
+        begin = time.thread_time()
+        assert 0 < len(capture.read(100_000, timeout=1.0)) < 100_000
+        assert time.thread_time() - begin < 0.1
+
+
 def test_a_read_longer_than_the_ring_is_whole(private_graph: PrivateGraph) -> None:
     with open_audio_capture(remote=private_graph.remote) as capture:
         assert len(capture.read(150_000, timeout=20)) == 150_000
