@@ -179,11 +179,6 @@ void sbx_capture_free(sbx_capture *capture)
 
 /* --- reading ----------------------------------------------------------------------------- */
 
-static bool is_closed(const struct sbx_capture *capture)
-{
-    return sbx_stream_state(&capture->stream) == SBX_SHUT;
-}
-
 /* Its lock may be held for ever by a thread that did not come along into this process. */
 static bool is_inherited(const struct sbx_capture *capture)
 {
@@ -203,12 +198,14 @@ int64_t sbx_capture_wait(sbx_capture *capture, uint32_t min_frames, int timeout_
         if (sbx_ring_depth(&capture->rt.ring) < min_frames)
             arm_locked(capture, 1);
     }
+    /* Looked at once: closed in between two looks it would seem to have died. */
+    const int state = sbx_stream_state(&capture->stream);
     const int64_t depth = sbx_ring_depth(&capture->rt.ring);
-    if (is_closed(capture))
+    if (state == SBX_SHUT)
         return SBX_CLOSED;
     if (is_inherited(capture))
         return SBX_DEAD;
-    return depth == 0 && is_over(capture) ? SBX_DEAD : depth;
+    return depth == 0 && state == SBX_GONE ? SBX_DEAD : depth;
 }
 
 bool sbx_capture_alive(const sbx_capture *capture)
