@@ -150,8 +150,10 @@ void sbx_mic_get_stats(sbx_mic *mic, struct sbx_mic_stats *stats)
 {
     const struct sbx_mic_rt *rt = &mic->rt;
     const uint32_t quantum = atomic_load_explicit(&rt->quantum, memory_order_relaxed);
-    const uint64_t read = atomic_load(&rt->ring.read_position);
-    const uint64_t before = atomic_load_explicit(&rt->discard_before, memory_order_relaxed);
+    /* Acquired, so that the write position, which is loaded after them, is not before them. */
+    const uint64_t read = atomic_load_explicit(&rt->ring.read_position, memory_order_acquire);
+    const uint64_t before = atomic_load_explicit(&rt->discard_before, memory_order_acquire);
+    const uint64_t written = atomic_load_explicit(&rt->ring.write_position, memory_order_acquire);
     const uint64_t doomed = before > read ? before - read : 0; /* waits for a cycle to drop it */
 
     *stats = (struct sbx_mic_stats){
@@ -164,7 +166,7 @@ void sbx_mic_get_stats(sbx_mic *mic, struct sbx_mic_stats *stats)
         .underruns = sbx_counter_get(&rt->underruns),
         .reprimes = sbx_counter_get(&rt->reprimes),
         .cycles = sbx_counter_get(&rt->cycles),
-        .depth = (uint32_t)(atomic_load(&rt->ring.write_position) - read - doomed),
+        .depth = (uint32_t)(written - read - doomed),
         .target = sbx_mic_target(rt, quantum),
         .quantum = quantum,
         .state = sbx_stream_state(&mic->stream),
