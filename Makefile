@@ -9,7 +9,7 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-C := $(wildcard csrc/*.[ch]) $(wildcard tests/native/*.[ch])
+C := $(wildcard csrc/*.[ch]) $(wildcard tests/native/*.[ch] tests/native/*/*.[ch])
 PY := python tests examples csrc scripts
 
 .PHONY: demo test reliability lint format clean system

@@ -43,7 +43,9 @@ static bool is_over(const struct sbx_capture *capture)
 static void arm(struct sbx_capture *capture, uint32_t min_frames)
 {
     struct sbx_capture_rt *rt = &capture->rt;
-    const uint64_t position = atomic_load(&rt->ring.read_position) + min_frames;
+    /* relaxed: with the reader locked it is our own */
+    const uint64_t position =
+        atomic_load_explicit(&rt->ring.read_position, memory_order_relaxed) + min_frames;
     uint64_t count;
 
     if (sbx_ring_depth(&rt->ring) < min_frames && !is_over(capture)) {
@@ -65,11 +67,16 @@ static void arm_locked(struct sbx_capture *capture, uint32_t min_frames)
 }
 
 /* Whether a read that left the ring empty has done it for one frame. (For more than one the alarm
- * alone would not tell: the eventfd may have been left readable for the frames that are there.) */
+ * alone would not tell: the eventfd may have been left readable for the frames that are there.)
+ * Any memory order would do: an alarm that is not set any more was rung, and the eventfd is or will
+ * be readable. */
 static bool is_armed(const struct sbx_capture *capture, uint32_t min_frames)
 {
+    const struct sbx_capture_rt *rt = &capture->rt;
+
     return min_frames == 1 &&
-           atomic_load(&capture->rt.alarm) == atomic_load(&capture->rt.ring.read_position) + 1;
+           atomic_load_explicit(&rt->alarm, memory_order_seq_cst) ==
+               atomic_load_explicit(&rt->ring.read_position, memory_order_acquire) + 1;
 }
 
 /* --- opening and closing ----------------------------------------------------------------- */

@@ -19,7 +19,7 @@ struct sbx_capture_rt {
     struct sbx_ring ring; /* producer: data thread; consumer: the reader */
 
     /* Wake the reader once write_position is here. Set by the reader, reset by the data thread
-     * when it rings: seq_cst, see ring.h. */
+     * when it rings, before it writes to the eventfd: seq_cst, see ring.h. */
     _Atomic uint64_t alarm;
 
     /* written by the data thread, read by anybody: relaxed */

@@ -136,8 +136,10 @@ void sbx_mic_discard(sbx_mic *mic)
         return;
     /* Locked, so that "pushed before" means the same to every pusher. */
     pthread_mutex_lock(&mic->pusher);
-    atomic_store_explicit(&mic->rt.discard_before, atomic_load(&mic->rt.ring.write_position),
-                          memory_order_release);
+    /* relaxed: with the pusher locked it is our own; released: see mic_rt.h */
+    const uint64_t written =
+        atomic_load_explicit(&mic->rt.ring.write_position, memory_order_relaxed);
+    atomic_store_explicit(&mic->rt.discard_before, written, memory_order_release);
     pthread_mutex_unlock(&mic->pusher);
 }
 

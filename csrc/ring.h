@@ -7,12 +7,19 @@
  * many frames the producer had to drop just before it. Marks live in a small ring of their own
  * that follows the same protocol.
  *
- * Memory orders. The producer fills samples and mark, then publishes `write_position`; the
- * consumer reads samples, then publishes `read_position`. Each side loads the other's position
- * with acquire, its own relaxed. `write_position` is published seq_cst, not release: a
- * consumer about to sleep stores its alarm and then looks at `write_position` once more, while
- * the producer stores `write_position` and then looks at the alarm; only a single total order of
- * the four makes it impossible that both miss (see capture.c and capture_rt.c).
+ * Memory orders. Each position has one writer, who loads it relaxed.
+ *
+ * - `marks_written` and `write_position`, in this order, are stored (release) after the samples and
+ *   the mark were written, and loaded (acquire) by the consumer before it reads them. As the mark
+ *   comes first, a consumer that sees frames sees their mark.
+ * - `marks_read` and `read_position` are stored (release) after marks and samples were read, and
+ *   loaded (acquire) by the producer before it writes there again.
+ * - `write_position` is stored and loaded seq_cst, which is more than release and acquire: a
+ *   consumer about to sleep stores its alarm and then looks at `write_position` once more, while
+ *   the producer stores `write_position` and then looks at the alarm; only a single total order of
+ *   the four makes it impossible that both miss (see capture.c and capture_rt.c).
+ *
+ * tests/native/model runs every execution of this at small sizes, and notices when one is weaker.
  */
 #ifndef SBX_RING_H
 #define SBX_RING_H
@@ -210,6 +217,8 @@ static inline bool sbx_ring_write_finite(struct sbx_ring *ring, const float *fra
 /* Thread: consumer; another thread gets a figure that may be a moment old. */
 static inline uint32_t sbx_ring_depth(const struct sbx_ring *ring)
 {
+    /* Acquired for the other thread: the write position, loaded next, is then not before it. (That
+     * one is seq_cst like all outside the producer, though here acquire would do.) */
     const uint64_t read = atomic_load_explicit(&ring->read_position, memory_order_acquire);
     const uint64_t written = atomic_load_explicit(&ring->write_position, memory_order_seq_cst);
     return (uint32_t)(written - read);

@@ -25,7 +25,7 @@ struct sbx_stream {
     struct spa_hook listener;
     struct spa_hook rt_listener;
     struct sbx_watch watch;
-    _Atomic int state; /* enum sbx_state; written by the loop thread, and by close */
+    _Atomic int state; /* enum sbx_state; written by the loop thread, and by close; seq_cst */
     _Atomic uint32_t rate_hz;
 
     /* with the loop locked */

@@ -1,0 +1,72 @@
+/* What the code under test calls of PipeWire and of connection.c: one buffer, one loop, no daemon.
+ */
+#ifndef MODEL_PIPEWIRE_H
+#define MODEL_PIPEWIRE_H
+
+#include "connection.h"
+
+#include <pipewire/pipewire.h>
+
+/* The cycle that the graph is at; the data thread's. */
+static float cycle_frames[8];
+static int64_t cycle_ns;
+static struct spa_chunk cycle_chunk;
+static struct spa_data cycle_data = {
+    .data = cycle_frames, .maxsize = sizeof(cycle_frames), .chunk = &cycle_chunk};
+static struct spa_buffer cycle_buffer = {.n_datas = 1, .datas = &cycle_data};
+static struct pw_buffer cycle_out = {.buffer = &cycle_buffer};
+
+struct pw_buffer *pw_stream_dequeue_buffer(struct pw_stream *stream)
+{
+    (void)stream;
+    return &cycle_out;
+}
+
+int pw_stream_queue_buffer(struct pw_stream *stream, struct pw_buffer *buffer)
+{
+    (void)stream;
+    (void)buffer;
+    return 0;
+}
+
+int pw_stream_get_time_n(struct pw_stream *stream, struct pw_time *time, size_t size)
+{
+    (void)stream;
+    *time = (struct pw_time){.now = cycle_ns, .rate = {1, 48000}};
+    return size == sizeof(*time) ? 0 : -1;
+}
+
+void pw_stream_destroy(struct pw_stream *stream)
+{
+    (void)stream;
+}
+
+/* The loop's lock orders nothing that is asked here: it may as well not be there. */
+void pw_thread_loop_lock(struct pw_thread_loop *loop)
+{
+    (void)loop;
+}
+
+void pw_thread_loop_unlock(struct pw_thread_loop *loop)
+{
+    (void)loop;
+}
+
+struct pw_thread_loop *sbx_connection_loop(sbx_connection *connection)
+{
+    (void)connection;
+    return NULL;
+}
+
+bool sbx_connection_inherited(const sbx_connection *connection)
+{
+    (void)connection;
+    return false;
+}
+
+void sbx_connection_unwatch(struct sbx_watch *watch)
+{
+    (void)watch;
+}
+
+#endif
