@@ -32,8 +32,8 @@ static void set_up(void)
         sbx_ring_clear(&capture.rt.ring);
     capture = (struct sbx_capture){.rt = {.alarm = 1, .wake_fd = WAKE_FD}}; /* as opening does */
     capture.stream.state = SBX_STREAMING;
-    capture.stream.on_gone = wake_owner;
-    capture.stream.owner = &capture;
+    capture.stream.setup.on_gone = wake_owner;
+    capture.stream.setup.owner = &capture;
     MODEL_CHECK(sbx_ring_init(&capture.rt.ring, 1, capacity) == 0);
     model_name(&capture.rt.alarm, "alarm");
     model_name(&capture.rt.ring.write_position, "write_position");
