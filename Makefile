@@ -11,6 +11,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 C := $(wildcard csrc/*.[ch]) $(wildcard tests/native/*.[ch] tests/native/*/*.[ch])
 PY := python tests examples csrc scripts
+WARNINGS_ARE_ERRORS := -C cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON
 
 .PHONY: demo test reliability lint format clean system
 
@@ -50,7 +51,8 @@ $(VENV)/.ready: pyproject.toml | system
 
 # Editable: Python changes need no install, C changes an incremental build in build/.
 $(VENV)/.built: $(VENV)/.ready CMakeLists.txt $(wildcard csrc/*) | system
-	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable .
+	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps $(WARNINGS_ARE_ERRORS) \
+	    --editable .
 	touch $@
 
 clean:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,13 +78,25 @@ def test_c_code_passes_its_tests_under(
     assert done.stdout.startswith("ok ")
 
 
+def newest_build() -> Path:
+    builds = sorted((ROOT / "build").glob("*/compile_commands.json"), key=os.path.getmtime)
+    assert builds, "nothing is built in build/: run `make test`"
+    return builds[-1].parent
+
+
+def compilations(build: Path) -> list[dict[str, str]]:
+    """How CMake compiles each of our C files."""
+    entries = json.loads((build / "compile_commands.json").read_text())
+    ours = [entry for entry in entries if Path(entry["file"]).parent == CSRC]
+    assert len(ours) == len(list(CSRC.glob("*.c")))
+    return ours
+
+
 def built_objects() -> dict[str, Path]:
     """Object files of our C, by source name, from the newest build in this checkout."""
-    builds = sorted((ROOT / "build").glob("*/compile_commands.json"), key=os.path.getmtime)
-    assert builds, "nothing is built in build/: run `make test`, or pip install -e . first"
     return {
         Path(entry["file"]).name: Path(entry["directory"]) / entry["output"]
-        for entry in json.loads(builds[-1].read_text())
+        for entry in compilations(newest_build())
     }
 
 
@@ -99,3 +112,20 @@ def test_the_data_thread_calls_only_what_it_may(source: str) -> None:
 
 def test_every_data_thread_file_is_checked() -> None:
     assert {path.name for path in CSRC.glob("*_rt.c")} == {"capture_rt.c", "mic_rt.c"}
+
+
+def test_where_make_builds_a_warning_is_an_error() -> None:
+    assert all("-Werror" in entry["command"].split() for entry in compilations(newest_build()))
+
+
+def test_where_a_user_builds_a_warning_is_no_error(tmp_path: Path) -> None:
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "cmake", "-S", ROOT, "-B", tmp_path),
+            f"-DPython_EXECUTABLE={sys.executable}",
+        ],
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    flags = [set(entry["command"].split()) for entry in compilations(tmp_path)]
+    assert all(each >= {"-Wall", "-Wextra"} and "-Werror" not in each for each in flags)
