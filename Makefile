@@ -2,6 +2,8 @@
 # make test   lint, then every test, with coverage
 # make reliability   the long tests behind docs/reliability.md; half an hour or more
 # make lint   formatting, linting, types
+# make wheel  a wheel and an sdist, in dist/
+# make check-wheel   the same, and tests it on each CPython that pyproject.toml names
 # make clean  remove what the others made
 #
 # The first run installs missing system packages (Debian: apt) and makes .venv; later ones reinstall
@@ -13,7 +15,7 @@ C := $(wildcard csrc/*.[ch]) $(wildcard tests/native/*.[ch] tests/native/*/*.[ch
 PY := python tests examples csrc scripts
 WARNINGS_ARE_ERRORS := -C cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON
 
-.PHONY: demo test reliability lint format clean system
+.PHONY: demo test reliability wheel check-wheel lint format clean system
 
 demo: $(VENV)/.built
 	$(VENV)/bin/stagebox demo
@@ -26,6 +28,18 @@ test: lint
 
 reliability: $(VENV)/.built
 	$(PYTHON) -m pytest --full
+
+# The library that talks to the daemon must be the system's own; nothing else is there to bundle,
+# and so nothing to patch.
+wheel: $(VENV)/.release
+	rm -rf dist build/unaudited
+	$(PYTHON) -m build --outdir build/unaudited $(WARNINGS_ARE_ERRORS)
+	$(PYTHON) -m auditwheel repair --strip --patcher none --exclude libpipewire-0.3.so.0 \
+	    --wheel-dir dist build/unaudited/*.whl
+	mv build/unaudited/*.tar.gz dist
+
+check-wheel: wheel
+	$(PYTHON) scripts/check_wheel.py
 
 lint: $(VENV)/.built
 	$(VENV)/bin/ruff format --check $(PY)
@@ -47,6 +61,10 @@ $(VENV)/.ready: pyproject.toml | system
 	$(PYTHON) -m pip install --quiet --upgrade pip
 	$(PYTHON) scripts/requirements.py > $(VENV)/requirements.txt
 	$(PYTHON) -m pip install --quiet -r $(VENV)/requirements.txt
+	touch $@
+
+$(VENV)/.release: $(VENV)/.ready
+	$(PYTHON) -m pip install --quiet --group release
 	touch $@
 
 # Editable: Python changes need no install, C changes an incremental build in build/.

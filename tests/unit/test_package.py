@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import stagebox._stagebox
 from tests.conftest import untraced
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "python" / "stagebox"
+PACKAGE = Path(stagebox.__file__).parent
 
 # In place of a library that is there: a soname of the same length that no system has.
 PIPEWIRE, NO_PIPEWIRE = b"libpipewire-0.3.so.0", b"libpipewire-9.9.so.9"
@@ -112,7 +113,7 @@ def test_a_wheel_for_another_system_is_pure_python_and_whole(tmp_path: Path) -> 
     source = {
         str(path.relative_to(PACKAGE.parent))
         for path in PACKAGE.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and path.suffix not in {".pyc", ".so"}
     }
     assert names == source
     done = run("import stagebox; print(stagebox.__file__)", wheel)
@@ -167,17 +168,40 @@ def test_the_extension_shows_nothing_but_its_entry_point() -> None:
     assert symbols <= {"PyInit__stagebox", "_cffi_pypyinit__stagebox", "_init", "_fini"}
 
 
-def test_the_extension_is_hardened() -> None:
-    done = subprocess.run(
-        ["readelf", "--wide", "--dynamic", "--program-headers", stagebox._stagebox.__file__],
+def readelf(*tables: str) -> str:
+    """What readelf says of the extension."""
+    return subprocess.run(
+        ["readelf", "--wide", *tables, stagebox._stagebox.__file__],
         capture_output=True,
         text=True,
         check=True,
-    )
-    assert "BIND_NOW" in done.stdout
-    assert "GNU_RELRO" in done.stdout
-    (stack,) = [line for line in done.stdout.splitlines() if "GNU_STACK" in line]
+    ).stdout
+
+
+def test_the_extension_is_hardened() -> None:
+    listing = readelf("--dynamic", "--program-headers")
+    assert "BIND_NOW" in listing
+    assert "GNU_RELRO" in listing
+    (stack,) = [line for line in listing.splitlines() if "GNU_STACK" in line]
     assert " RW " in stack
+
+
+def test_the_extension_needs_libpipewire_and_libc_alone_wherever_the_system_has_them() -> None:
+    listing = readelf("--dynamic")
+    assert set(re.findall(r"\(NEEDED\).*\[(.*)\]", listing)) == {PIPEWIRE.decode(), "libc.so.6"}
+    assert "RPATH" not in listing
+    assert "RUNPATH" not in listing
+
+
+def test_a_wheel_is_never_checked_on_fewer_pythons_than_asked_for() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "check_wheel.py", "3.11", "3.98", "3.99"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.search(r"no CPython .*3\.98, 3\.99 on PATH", done.stderr)
 
 
 INSTALL = ROOT / "scripts" / "install-system-packages"
