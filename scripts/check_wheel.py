@@ -98,7 +98,7 @@ def main() -> None:
         with tarfile.open(sdist) as archive:
             archive.extractall(scratch, filter="data")
         source = scratch / sdist.name.removesuffix(".tar.gz")
-        run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", scratch, sdist)
+        run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", scratch, source)
         for version, python in pythons.items():
             check_on(python, wheel, source, scratch / f"venv-{version}")
     print(f"the wheel passes on CPython {', '.join(pythons)}")
