@@ -167,6 +167,13 @@ def wait_until_heard(applications: Applications, opener: Opener) -> None:
     wait_until("the tone in a recording", is_heard)
 
 
+@pytest.fixture
+def log_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have pytest not keep what is logged: it would be measured as if it were the host's."""
+    monkeypatch.setattr(logging.getLogger("stagebox"), "propagate", False)
+
+
+@pytest.mark.usefixtures("log_not_kept")
 @pytest.mark.parametrize(
     ("tuning", "few", "many"),
     [pytest.param(QUICK, 3, 100, id="quick"), pytest.param(PUMP_TUNING, 1, 100, id="real")],
