@@ -49,6 +49,7 @@ static void arm(struct sbx_capture *capture, uint32_t min_frames)
     uint64_t count;
 
     if (sbx_ring_depth(&rt->ring) < min_frames && !is_over(capture)) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection): it is non-blocking */
         const ssize_t emptied = read(rt->wake_fd, &count, sizeof(count));
         (void)emptied; /* fails only when it was empty */
         atomic_store_explicit(&rt->alarm, position, memory_order_seq_cst);

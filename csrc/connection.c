@@ -246,7 +246,8 @@ static int start(struct sbx_connection *connection, int fd)
         close(fd);
         return result;
     }
-    if ((result = pw_thread_loop_start(connection->loop)) < 0) {
+    result = pw_thread_loop_start(connection->loop);
+    if (result < 0) {
         close(fd);
         return result;
     }
