@@ -25,6 +25,7 @@ test: lint
 	$(PYTHON) -m coverage run -m pytest
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report
+	$(PYTHON) -m coverage report --include='*/pump_state.py' --fail-under=100
 
 reliability: $(VENV)/.built
 	$(PYTHON) -m pytest --full

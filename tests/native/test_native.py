@@ -10,23 +10,9 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-CSRC = ROOT / "csrc"
+from tests.native.program import ADDRESS, CSRC, HERE, THREAD, build, run_sanitized
 
-FLAGS = (
-    "-std=gnu11",
-    "-pthread",
-    "-O1",
-    "-g",
-    "-Wall",
-    "-Wextra",
-    "-Wconversion",
-    "-Wshadow",
-    "-Werror",
-)
-ADDRESS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-THREAD = ("-fsanitize=thread",)
+ROOT = HERE.parents[1]
 
 ALLOWED_ON_THE_DATA_THREAD = {
     # PipeWire's own real-time-safe calls
@@ -49,10 +35,6 @@ ALLOWED_ON_THE_DATA_THREAD = {
 }
 
 
-def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-
-
 @pytest.mark.parametrize(
     ("name", "sanitizer"),
     [
@@ -65,17 +47,36 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 def test_c_code_passes_its_tests_under(
     name: str, sanitizer: tuple[str, ...], tmp_path: Path
 ) -> None:
-    program = tmp_path / name
-    compiler = os.environ.get("CC", "cc")
-    subprocess.run(
-        [compiler, *FLAGS, *sanitizer, f"-I{CSRC}", HERE / f"{name}.c", "-lm", "-o", program],
-        check=True,
-    )
-    done = run(program)
-    if "unexpected memory mapping" in done.stderr:  # TSan, where addresses are very random
-        done = run("setarch", "-R", program)
+    program = build(tmp_path / name, *sanitizer, HERE / f"{name}.c", "-lm")
+    done = run_sanitized(program)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("ok ")
+
+
+def test_every_branch_of_the_ring_policy_is_taken_both_ways(tmp_path: Path) -> None:
+    """Without optimisation, so that a branch is one in the source."""
+
+    def here(*command: str | Path) -> str:
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+
+    here("gcc", "--coverage", "-O0", f"-I{CSRC}", HERE / "test_jitter.c", "-o", "test_jitter")
+    here(tmp_path / "test_jitter")
+    counts = json.loads(here("gcov", "-b", "--json-format", "--stdout", *tmp_path.glob("*.gcda")))
+    lines = [
+        line
+        for file in counts["files"]
+        if Path(file["file"]).name == "jitter.h"
+        for line in file["lines"]
+    ]
+    assert sum(len(line["branches"]) for line in lines) > 20  # the right file was read
+    missed = [
+        line["line_number"]
+        for line in lines
+        if line["count"] == 0 or any(branch["count"] == 0 for branch in line["branches"])
+    ]
+    assert not missed, f"lines of jitter.h: {missed}"
 
 
 def newest_build() -> Path:
