@@ -4,6 +4,7 @@
 # make lint   formatting, linting, types, analysis
 # make wheel  a wheel and an sdist, in dist/
 # make check-wheel   the same, and tests it on each CPython that pyproject.toml names
+# make memcheck   the C core on a real daemon under valgrind
 # make clean  remove what the others made
 #
 # The first run installs missing system packages (Debian: apt) and makes .venv; later ones reinstall
@@ -15,7 +16,7 @@ C := $(wildcard csrc/*.[ch]) $(wildcard tests/native/*.[ch] tests/native/*/*.[ch
 PY := python tests examples csrc scripts
 WARNINGS_ARE_ERRORS := -C cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON
 
-.PHONY: demo test reliability wheel check-wheel lint format clean system
+.PHONY: demo test reliability wheel check-wheel lint format clean system memcheck
 
 demo: $(VENV)/.built
 	$(VENV)/bin/stagebox demo
@@ -41,6 +42,9 @@ wheel: $(VENV)/.release
 
 check-wheel: wheel
 	$(PYTHON) scripts/check_wheel.py
+
+memcheck: $(VENV)/.built
+	$(PYTHON) -m pytest -m memcheck
 
 lint: $(VENV)/.built $(VENV)/.analysed
 	$(VENV)/bin/ruff format --check $(PY)
