@@ -4,6 +4,8 @@
 # make lint   formatting, linting, types, analysis
 # make wheel  a wheel and an sdist, in dist/
 # make check-wheel   the same, and tests it on each CPython that pyproject.toml names
+# make sanitize   the tests with AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer,
+#             one after the other (make sanitize-address, -undefined, -thread), and make memcheck
 # make memcheck   the C core on a real daemon under valgrind
 # make clean  remove what the others made
 #
@@ -16,7 +18,8 @@ C := $(wildcard csrc/*.[ch]) $(wildcard tests/native/*.[ch] tests/native/*/*.[ch
 PY := python tests examples csrc scripts
 WARNINGS_ARE_ERRORS := -C cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON
 
-.PHONY: demo test reliability wheel check-wheel lint format clean system memcheck
+.PHONY: demo test reliability sanitize sanitize-address sanitize-undefined sanitize-thread memcheck \
+    wheel check-wheel lint format clean system
 
 demo: $(VENV)/.built
 	$(VENV)/bin/stagebox demo
@@ -42,6 +45,11 @@ wheel: $(VENV)/.release
 
 check-wheel: wheel
 	$(PYTHON) scripts/check_wheel.py
+
+sanitize: sanitize-address sanitize-undefined sanitize-thread memcheck
+
+sanitize-address sanitize-undefined sanitize-thread: sanitize-%: $(VENV)/.built
+	scripts/sanitize $*
 
 memcheck: $(VENV)/.built
 	$(PYTHON) -m pytest -m memcheck
