@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.native.test_native import CSRC, FLAGS, HERE
+from tests.native.program import CSRC, FLAGS, HERE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
