@@ -7,6 +7,9 @@
 
 #include "ring.h"
 
+/* How long a close may wait for the daemon to answer. */
+#define SETTLE_MS 100
+
 /* --- the loop thread's side ------------------------------------------------------------ */
 
 static int state_of(enum pw_stream_state state)
@@ -224,6 +227,21 @@ void sbx_stream_error(struct sbx_stream *stream, char *text, size_t size)
     pw_thread_loop_unlock(loop);
 }
 
+/* Daemons of 1.4 and 1.6 answer a node that stops with a file descriptor; libpipewire before 0.3.72
+ * never closes one that comes for a node it has destroyed. So stop it first, and let that come. */
+static void settle(struct sbx_stream *stream, struct pw_thread_loop *loop)
+{
+    sbx_connection *connection = stream->connection;
+
+    pw_thread_loop_lock(loop);
+    const bool present = stream->pw != NULL && sbx_connection_alive(connection);
+    if (present)
+        pw_stream_set_active(stream->pw, false);
+    pw_thread_loop_unlock(loop);
+    if (present)
+        sbx_connection_wait(connection, sbx_connection_sync(connection), SETTLE_MS);
+}
+
 void sbx_stream_close(struct sbx_stream *stream)
 {
     struct pw_thread_loop *loop = sbx_connection_loop(stream->connection);
@@ -234,6 +252,11 @@ void sbx_stream_close(struct sbx_stream *stream)
     atomic_store(&stream->state, SBX_SHUT);
     sbx_connection_unwatch(&stream->watch);
     spa_list_init(&stream->watch.link);
+    pw_thread_loop_unlock(loop);
+
+    settle(stream, loop);
+
+    pw_thread_loop_lock(loop);
     if (stream->pw != NULL)
         pw_stream_destroy(stream->pw);
     stream->pw = NULL;
