@@ -6,6 +6,7 @@
 # make check-wheel   the same, and tests it on each CPython that pyproject.toml names
 # make sanitize   the tests with AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer,
 #             one after the other (make sanitize-address, -undefined, -thread), and make memcheck
+# make matrix   the graph tests with every PipeWire: docs/compatibility.md; as root, needs debootstrap
 # make memcheck   the C core on a real daemon under valgrind
 # make clean  remove what the others made
 #
@@ -19,7 +20,7 @@ PY := python tests examples csrc scripts
 WARNINGS_ARE_ERRORS := -C cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON
 
 .PHONY: demo test reliability sanitize sanitize-address sanitize-undefined sanitize-thread memcheck \
-    wheel check-wheel lint format clean system
+    matrix wheel check-wheel lint format clean system
 
 demo: $(VENV)/.built
 	$(VENV)/bin/stagebox demo
@@ -53,6 +54,9 @@ sanitize-address sanitize-undefined sanitize-thread: sanitize-%: $(VENV)/.built
 
 memcheck: $(VENV)/.built
 	$(PYTHON) -m pytest -m memcheck
+
+matrix: $(VENV)/.built
+	$(PYTHON) scripts/matrix.py
 
 lint: $(VENV)/.built $(VENV)/.analysed
 	$(VENV)/bin/ruff format --check $(PY)
