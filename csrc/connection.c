@@ -1,6 +1,7 @@
 #include "connection.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pipewire/extensions/metadata.h>
 #include <pthread.h>
 #include <spa/utils/result.h>
@@ -304,6 +305,12 @@ static void destroy(sbx_connection *connection)
         pw_thread_loop_destroy(connection->loop);
     spa_list_consume(sink, &connection->sinks, link) forget_sink(sink);
     free(connection);
+#ifdef __GLIBC__
+    /* What streams convert in, megabytes each, was freed into the heaps of the threads that asked
+     * for it, a loop thread that is no more among them; the next connection's threads fill others.
+     * A host that reconnects would grow until each heap has held it once. */
+    malloc_trim(0);
+#endif
 }
 
 void sbx_connection_use(sbx_connection *connection)

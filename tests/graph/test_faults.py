@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
+import platform
 import resource
 import signal
 import socket
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +36,6 @@ from tests.graph.conftest import Applications, recorded_mic, speak, tone, wait_f
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from stagebox.mic import PipeWireMic
     from stagebox.testing import PrivateGraph
@@ -552,3 +554,24 @@ def test_an_open_that_fails_does_not_keep_the_connection_of_the_daemon_that_died
         with contextlib.suppress(PipeWireUnavailable):
             open_virtual_mic(remote=private_graph.remote)
     assert (threads(), descriptors()) == before
+
+
+def resident_kib() -> int:
+    rollup = Path("/proc/self/smaps_rollup").read_text()
+    return next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Rss:"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's malloc")
+def test_the_end_of_a_connection_gives_the_system_back_what_malloc_has_free(
+    private_graph: PrivateGraph,
+) -> None:
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+    blocks = [libc.malloc(1000) for _ in range(40_000)]
+    for block in blocks[:-1]:  # with the last still there malloc keeps them, as for a busy host
+        libc.free(block)
+    before = resident_kib()
+    open_virtual_mic(remote=private_graph.remote).close()
+    assert before - resident_kib() > 20_000
+    libc.free(blocks[-1])
