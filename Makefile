@@ -16,7 +16,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 C := $(wildcard csrc/*.[ch]) $(wildcard tests/native/*.[ch] tests/native/*/*.[ch])
-PY := python tests examples csrc scripts
+PY := python tests examples benchmarks csrc scripts
 WARNINGS_ARE_ERRORS := -C cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON
 
 .PHONY: demo test reliability sanitize sanitize-address sanitize-undefined sanitize-thread memcheck \
@@ -102,5 +102,5 @@ $(VENV)/.built: $(VENV)/.ready CMakeLists.txt $(wildcard csrc/*) | system
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist stagebox-demo .coverage .coverage.* \
+	rm -rf $(VENV) build dist stagebox-demo soak .coverage .coverage.* \
 	    .mypy_cache .pytest_cache .ruff_cache .hypothesis

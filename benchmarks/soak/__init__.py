@@ -1,0 +1,1 @@
+"""Does a host's audio go on for hours: nothing lost, nothing leaked, whatever comes and goes?"""
