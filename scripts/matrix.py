@@ -467,7 +467,7 @@ def chosen(names: Sequence[str]) -> list[str]:
 
 
 def matrix(names: Sequence[str], arguments: Sequence[str]) -> bool:
-    """Do the runs, whatever becomes of the one before; whether all of all went well."""
+    """Do the runs, whatever becomes of the one before; whether all went well."""
     found: dict[str, Outcome] = {}
     repeated: list[str] = []
     troubles: list[str] = []
@@ -482,8 +482,9 @@ def matrix(names: Sequence[str], arguments: Sequence[str]) -> bool:
         troubles += [f"{run}: failed: {name}" for name in found[run].failures]
         if not arguments:
             record(found[run])
-    rows = {run: result.row() for run, result in found.items()}
-    print("\n".join(["", table(rows), *repeated, *troubles]))
+    if found:
+        print(f"\n{table({run: result.row() for run, result in found.items()})}")
+    print("\n".join([*repeated, *troubles]))
     return not troubles
 
 
@@ -499,7 +500,7 @@ def main(words: Sequence[str]) -> int:
     try:
         with alone():
             return 0 if matrix(names, words[at + 1 :]) else 1
-    except MatrixError as error:
+    except (MatrixError, OSError, subprocess.CalledProcessError) as error:
         print(f"matrix: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
