@@ -84,6 +84,13 @@ def test_every_execution_is_right(
         figure(line.removeprefix("ok "))
 
 
+def test_the_checker_knows_its_memory_model(checker: Path, tmp_path: Path) -> None:
+    build("litmus", checker, CSRC, tmp_path / "litmus")
+    done = run(tmp_path / "litmus", "short")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ok ")
+
+
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """The code with something wrong, which a program must notice."""

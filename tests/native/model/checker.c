@@ -9,8 +9,9 @@
  * - every atomic load reads, in some execution, each store that it may read.
  *
  * THE MEMORY MODEL is RC11 (Lahav, Vafeiadis, Kang, Hur, Dreyer, "Repairing sequential
- * consistency in C/C++11", PLDI 2017), which C11 (5.1.2.4, 7.17.3) allows less than and C++20
- * means:
+ * consistency in C/C++11", PLDI 2017). It allows all that C11 as written does (5.1.2.4, 7.17.3; but
+ * see below), and of mixed seq_cst and weaker operations on one object a little more, as C++20
+ * does. litmus.c shows what it makes of the well-known small programs.
  *
  * - Every atomic object keeps all its stores, in modification order. Each thread has, for each
  *   object, the oldest store it may still read: the newest it has written, read, or come to know
@@ -33,10 +34,11 @@
  *
  * TO END EARLY: an execution that arrives where another has been is not run further. Where it is
  * means what each thread has done and which stores it read: two orders of running that differ in
- * nothing else are one. (It is kept as a 64-bit hash: one false match in about 10^5 runs of a
- * million states.) An operation on an object that no other thread uses, or a load of one that only
- * its own thread writes, is no occasion to switch; which those are is found out by running, and
- * when another thread turns out to use one, everything begins again.
+ * nothing else are one. (It is kept as a hash of 63 bits: with five million states the odds that
+ * two share one are a millionth.) An operation on an object that no other thread uses, or a load of
+ * one that only its own thread writes, is no occasion to switch; which those are is found out by
+ * running, and when another thread turns out to use one, everything begins again. And no thread
+ * reads the same store more than PATIENCE times while there are newer ones.
  *
  * Prior work in this way of testing: CDSChecker (Norris, Demsky, OOPSLA 2013) and GenMC
  * (Kokologiannakis, Vafeiadis, CAV 2021).
