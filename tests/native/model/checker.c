@@ -34,11 +34,11 @@
  *
  * TO END EARLY: an execution that arrives where another has been is not run further. Where it is
  * means what each thread has done and which stores it read: two orders of running that differ in
- * nothing else are one. (It is kept as a hash of 63 bits: with five million states the odds that
- * two share one are a millionth.) An operation on an object that no other thread uses, or a load of
- * one that only its own thread writes, is no occasion to switch; which those are is found out by
- * running, and when another thread turns out to use one, everything begins again. And no thread
- * reads the same store more than PATIENCE times while there are newer ones.
+ * nothing else are one. (It is kept as a hash of 63 bits: with ten million states the odds that
+ * two share one are about five millionths.) An operation on an object that no other thread uses, or
+ * a load of one that only its own thread writes, is no occasion to switch; which those are is found
+ * out by running, and when another thread turns out to use one, everything begins again. And no
+ * thread reads the same store more than PATIENCE times while there are newer ones.
  *
  * Prior work in this way of testing: CDSChecker (Norris, Demsky, OOPSLA 2013) and GenMC
  * (Kokologiannakis, Vafeiadis, CAV 2021).

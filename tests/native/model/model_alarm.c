@@ -1,5 +1,5 @@
 /* Every execution of a capture's alarm: no reader sleeps while the frames it waits for are there,
- * or after the end. The data thread runs sbx_capture_process, readers what sbx_capture.h has. */
+ * or after the end. The data thread runs sbx_capture_process, readers what stagebox.h has. */
 #include "pipewire.h"
 
 #include <capture.c>
@@ -183,14 +183,14 @@ int main(int argc, char **argv)
     const bool full = argc > 1 && argv[1][0] == 'f';
     const unsigned some = full ? 3 : 2;
 
-    check((struct plan){"a_reader_is_woken_by_each_frame", some, wait_for_each_frame, NULL});
-    check((struct plan){"a_reader_is_woken_by_the_second_frame", 2, wait_for_two_frames, NULL});
-    check((struct plan){"an_eventfd_tells_of_each_frame", some, poll_the_eventfd, NULL});
-    check((struct plan){"a_wait_that_timed_out_leaves_the_eventfd_right", 2, time_out_and_poll,
-                        NULL});
-    check((struct plan){"a_reader_is_woken_after_a_drain", some, drain_and_wait, NULL});
     check((struct plan){"a_close_wakes_the_reader", 1, read_until_closed, close_it});
     check((struct plan){"a_death_wakes_the_reader", 1, read_until_dead, lose_the_daemon});
+    check((struct plan){"a_reader_is_woken_by_the_second_frame", 2, wait_for_two_frames, NULL});
+    check((struct plan){"an_eventfd_tells_of_each_frame", some, poll_the_eventfd, NULL});
+    check((struct plan){"a_reader_is_woken_by_each_frame", some, wait_for_each_frame, NULL});
+    check((struct plan){"a_reader_is_woken_after_a_drain", some, drain_and_wait, NULL});
+    check((struct plan){"a_wait_that_timed_out_leaves_the_eventfd_right", 2, time_out_and_poll,
+                        NULL});
     if (!full)
         return 0;
     check((struct plan){"a_reader_may_wait_for_more_than_before", 3, wait_for_one_then_two, NULL});
