@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import os
@@ -12,6 +11,15 @@ from pathlib import Path
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 UNDER_ASAN = "libasan" in Path("/proc/self/maps").read_text()
 """AddressSanitizer keeps what was freed, so memory grows though nothing is lost."""
+
+
+_LIBC = ctypes.CDLL(None)
+_HAS_GLIBC = hasattr(_LIBC, "mallopt")
+if _HAS_GLIBC:
+    # Until the first large block is freed each has pages of its own, untouched where it is zero;
+    # later ones would come from the heap. Then two footprints of the same would not be the same.
+    m_mmap_threshold = -3  # malloc.h
+    _LIBC.mallopt(m_mmap_threshold, 128 * 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +34,8 @@ class Footprint:
     def now(cls) -> Footprint:
         """As it is, without garbage and without what malloc keeps though it is free."""
         gc.collect()
-        with contextlib.suppress(AttributeError):  # another libc than glibc
-            ctypes.CDLL(None).malloc_trim(0)
+        if _HAS_GLIBC:
+            _LIBC.malloc_trim(0)
         return cls(
             threads=len(list(Path("/proc/self/task").iterdir())),
             descriptors=len(list(Path("/proc/self/fd").iterdir())),

@@ -280,8 +280,13 @@ def test_while_the_daemon_stands_still_no_call_waits_for_it(
     figure(f"slowest call {longest_s * 1000:.0f} ms (a wait of 50 ms), close {closing_s:.3f} s")
 
 
-@pytest.mark.parametrize("opener", [open_audio_capture, open_virtual_mic])
-@pytest.mark.parametrize("begun", [False, True], ids=["before", "after the handshake"])
+@pytest.mark.parametrize(
+    ("opener", "begun"),
+    [
+        pytest.param(open_audio_capture, False, id="before the handshake"),
+        pytest.param(open_virtual_mic, True, id="after it"),
+    ],
+)
 def test_an_open_of_a_daemon_that_stands_still_times_out_and_leaves_nothing(
     private_graph: PrivateGraph,
     monkeypatch: pytest.MonkeyPatch,
