@@ -14,6 +14,7 @@ import numpy as np
 from . import _native, arguments
 from .errors import CaptureClosed, CaptureDied
 from .layout import CHANNELS, POSITIONS
+from .unshared import Unshared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -153,7 +154,7 @@ class AudioCapturer(Protocol):
         ...
 
 
-class PipeWireCapture(AudioCapturer):
+class PipeWireCapture(Unshared, AudioCapturer):
     """The `AudioCapturer` that `open_audio_capture` returns."""
 
     def __init__(self, native: _native.Capture, channels: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 from . import _native, arguments
 from .errors import BackendDied
 from .layout import MIC_CHANNEL_COUNTS, MIC_CHANNELS, SAMPLE_RATE
+from .unshared import Unshared
 
 if TYPE_CHECKING:
     import os
@@ -102,7 +103,7 @@ class VirtualMic(Protocol):
         ...
 
 
-class PipeWireMic(VirtualMic):
+class PipeWireMic(Unshared, VirtualMic):
     """The `VirtualMic` that `open_virtual_mic` returns."""
 
     def __init__(self, native: _native.Mic, channels: int) -> None:

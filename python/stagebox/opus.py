@@ -13,7 +13,7 @@ import functools
 import weakref
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_int32, c_void_p
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,11 @@ import numpy.typing as npt
 from .arguments import channel_count
 from .errors import CodecError
 from .layout import MIC_CHANNEL_COUNTS, MIC_CHANNELS, SAMPLE_RATE
+from .unshared import Unshared
+
+MAX_PACKET_BYTES: Final = 65_535
+"""No datagram holds more, and without padding no packet is longer than 61 296 bytes: a header of
+two, 48 parts of 1275, and two for the length of each but the last (RFC 6716 section 3.2.5)."""
 
 MAX_PACKET_FRAMES: Final = 5760
 """Frames of the longest packet: 120 ms at 48 kHz (RFC 6716 section 2.1.4)."""
@@ -50,7 +55,7 @@ _MAX_PACKET_BYTES: Final = 6 * (1276 + 2)
 _FLOAT32: Final = np.dtype(np.float32)
 
 
-class OpusDecoder:
+class OpusDecoder(Unshared):
     """Turns Opus packets into PCM, one stream of packets after another.
 
     One thread at a time may use a decoder, any thread; others run meanwhile, for the interpreter
@@ -122,12 +127,8 @@ class OpusDecoder:
         """Forget what was decoded so far, as before a stream that has nothing to do with it."""
         self._lib.control(self._lib.decoder_ctl, self._state, "reset a decoder", _RESET_STATE)
 
-    def __reduce__(self) -> NoReturn:
-        """Refuse to be copied or pickled: the state is libopus's own."""
-        raise TypeError("an OpusDecoder cannot be copied or pickled")
 
-
-class OpusEncoder:
+class OpusEncoder(Unshared):
     """Turns PCM into Opus packets.
 
     One thread at a time may use an encoder, any thread; others run meanwhile, for the interpreter
@@ -190,10 +191,6 @@ class OpusEncoder:
         if size < 0:
             raise self._lib.refusal(f"encode {frames} frames", size)
         return ctypes.string_at(self._packet, size)
-
-    def __reduce__(self) -> NoReturn:
-        """Refuse to be copied or pickled: the state is libopus's own."""
-        raise TypeError("an OpusEncoder cannot be copied or pickled")
 
 
 class _LibOpus:

@@ -39,6 +39,7 @@ from .pump_state import (
     PumpTuning,
     State,
 )
+from .unshared import Unshared
 
 if TYPE_CHECKING:
     from .mic import VirtualMic
@@ -86,7 +87,7 @@ class PumpStats:
     """Packets that wait now."""
 
 
-class MicPump:
+class MicPump(Unshared):
     """Keeps a virtual microphone open and feeds it the Opus packets that its senders are given.
 
     One thread of its own opens the microphone as soon as the pump starts, decodes, pushes, and
@@ -162,7 +163,7 @@ class MicPump:
         self.close()
 
 
-class MicSender:
+class MicSender(Unshared):
     """A session's handle on a pump, which goes on at least until this is closed or collected.
 
     Any thread may call any method.

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from . import arguments
 from .errors import PipeWireUnavailable, StageboxError
 from .layout import POSITIONS, SAMPLE_RATE
+from .unshared import Unshared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +88,7 @@ class _Node:
         )
 
 
-class PrivateGraph:
+class PrivateGraph(Unshared):
     """A bus, a PipeWire daemon, a session manager and a null sink called "stagebox-sink".
 
     One thread at a time. `start` and `stop` do what entering and leaving the block do.
