@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from _pytest.terminal import TerminalReporter
 
@@ -65,6 +67,51 @@ def rounds(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """`figure("deaths seen within 12 ms")`: have the end of the run show what was measured."""
     return lambda text: request.node.user_properties.append(("figure", text))
+
+
+RIGHT: dict[str, Any] = {
+    "backoff_cap": 60,
+    "backoff_start": 2,
+    "frames": 10,
+    "heartbeat": 1,
+    "kind": "sink",
+    "name": "a-name",
+    "out": np.zeros((5760, 2), np.float32),
+    "packet": b"\0",
+    "pcm": np.zeros((960, 2), np.float32),
+    "stable_after": 5,
+    "stale_gap": 0.6,
+}
+"""A right value for each argument of the public functions that has no default."""
+
+
+def parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
+    return [each for each in inspect.signature(function).parameters.values() if each.name != "self"]
+
+
+def right_arguments(function: Callable[..., object]) -> dict[str, Any]:
+    needed = [each.name for each in parameters(function) if each.default is each.empty]
+    return {name: RIGHT[name] for name in needed}
+
+
+def outcomes(
+    thing: object, error: type[Exception], without: Collection[str] = ()
+) -> dict[str, str]:
+    """Use every public attribute of a thing; the message of each that raises `error`, by name.
+
+    Anything else that is raised is for the caller to see.
+    """
+    said = {}
+    for name in dir(type(thing)):
+        if name.startswith("_") or name in without:
+            continue
+        try:
+            value = getattr(thing, name)
+            if callable(value) and getattr(value, "__self__", None) is thing:
+                value(**right_arguments(value))
+        except error as refusal:
+            said[name] = str(refusal)
+    return said
 
 
 def untraced(env: Mapping[str, str]) -> dict[str, str]:

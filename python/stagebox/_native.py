@@ -122,9 +122,10 @@ def socket_paths(remote: Remote | None) -> list[Path]:
     `remote` (else PIPEWIRE_REMOTE, else "pipewire-0") is an absolute path, or a name in
     PIPEWIRE_RUNTIME_DIR, else XDG_RUNTIME_DIR, else in the system's /run/pipewire.
     """
-    name = os.fsdecode(remote or os.environ.get("PIPEWIRE_REMOTE") or "pipewire-0")
-    if "\0" in name:
-        raise ValueError(f"remote must not contain a NUL character: {name!r}")
+    if remote is None:
+        name = os.environ.get("PIPEWIRE_REMOTE") or "pipewire-0"
+    else:
+        name = arguments.path("remote", remote)
     if name.startswith("/"):
         return [Path(name)]
     return [Path(place) / name for place in (_runtime_directory(), _SYSTEM_DIRECTORY) if place]

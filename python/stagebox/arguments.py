@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from typing import TYPE_CHECKING, Any, SupportsIndex
+import os
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+MAX_TEXT_BYTES: Final = 4096
+"""Of a name or description in UTF-8. PipeWire carries more, but a message with megabytes of it
+ends the connection, and with it every other stream of the process."""
 
 
 def text(name: str, value: str) -> bytes:
@@ -18,9 +23,35 @@ def text(name: str, value: str) -> bytes:
     if not value or "\0" in value:
         raise ValueError(f"{name} must not be empty or contain a NUL character: {value!r}")
     try:
-        return value.encode()
+        encoded = value.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{name} must be Unicode text without lone surrogates: {error}") from None
+    if len(encoded) > MAX_TEXT_BYTES:
+        raise ValueError(
+            f"{name} must be at most {MAX_TEXT_BYTES} bytes long in UTF-8, not {len(encoded)}"
+        )
+    return encoded
+
+
+def path(name: str, value: str | os.PathLike[str]) -> str:
+    """Check a file's path, or a name that may become one."""
+    try:
+        found = os.fsdecode(value)
+        os.fsencode(found)
+    except TypeError:
+        raise TypeError(f"{name} must be a str or a path, not {type(value).__name__}") from None
+    except UnicodeError as error:
+        raise ValueError(f"{name} must be text that a path can have: {error}") from None
+    if not found or "\0" in found:
+        raise ValueError(f"{name} must not be empty or contain a NUL character: {found!r}")
+    return found
+
+
+def flag(name: str, value: object) -> bool:
+    """Check a choice. Not by its truth: "no" is true."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return value
 
 
 def whole(name: str, value: SupportsIndex) -> int:
@@ -28,6 +59,19 @@ def whole(name: str, value: SupportsIndex) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     return operator.index(value)
+
+
+def packet(value: bytes | bytearray | memoryview) -> bytes:
+    """Return a packet as bytes, copied if it could change.
+
+    A class made from bytes is copied too: it may lie about its length, to libopus and to us.
+    """
+    if type(value) is bytes:
+        return value
+    try:
+        return bytes(memoryview(value))
+    except TypeError:
+        raise TypeError(f"packet must be bytes-like, not {type(value).__name__}") from None
 
 
 def channel_count(value: SupportsIndex, accepted: Collection[int]) -> int:
@@ -50,6 +94,10 @@ def seconds(name: str, value: Any) -> float:
     """Check a time: 0 or more, also for ever."""
     if type(value) is bool or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be seconds, not {type(value).__name__}")
-    if math.isnan(value) or value < 0:
-        raise ValueError(f"{name} must be 0 or more seconds, not {value!r}")
-    return float(value)
+    try:
+        found = float(value)
+    except OverflowError:
+        found = -math.inf if value < 0 else math.inf
+    if math.isnan(found) or found < 0:
+        raise ValueError(f"{name} must be 0 or more seconds, not {found!r}")
+    return found

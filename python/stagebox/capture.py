@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol, Self
@@ -197,8 +198,8 @@ class PipeWireCapture(Unshared, AudioCapturer):
         self, frames: int, timeout: float = 5.0, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
         frames = arguments.whole("frames", frames)
-        pcm = self._buffer(frames, out)
         deadline = _native.Deadline(timeout)
+        pcm = self._buffer(frames, out)
         filled = 0
         while filled < frames:
             try:
@@ -213,8 +214,9 @@ class PipeWireCapture(Unshared, AudioCapturer):
         return pcm[:filled]
 
     def _buffer(self, frames: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        if frames < 1:
-            raise ValueError(f"frames must be 1 or more, not {frames}")
+        most = sys.maxsize // (np.dtype(np.float32).itemsize * self._channels)
+        if not 1 <= frames <= most:
+            raise ValueError(f"frames must be 1 to {most}, not {frames}")
         shape = (frames, self._channels)
         if out is None:
             return np.empty(shape, np.float32)

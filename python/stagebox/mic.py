@@ -187,8 +187,8 @@ def open_virtual_mic(
 
     Args:
         channels: 1 or 2.
-        name: its `node.name`, what programs select it by.
-        description: its `node.description`, what people see.
+        name: its `node.name`, what programs select it by: 1 to 4096 bytes of UTF-8.
+        description: its `node.description`, what people see; as long as that.
         make_default: rank it above hardware (`priority.session` 3000, else 50). A default the
             user has configured is never overwritten.
         quantum_frames: how many frames a graph cycle should have, 4 to 8192; 240 asks for 5 ms.
@@ -206,7 +206,7 @@ def open_virtual_mic(
     arguments.text("name", name)
     arguments.text("description", description)
     quantum = arguments.quantum(quantum_frames)
-    priority = DEFAULT_PRIORITY if make_default else PLAIN_PRIORITY
+    priority = DEFAULT_PRIORITY if arguments.flag("make_default", make_default) else PLAIN_PRIORITY
     deadline = _native.Deadline(_native.OPEN_TIMEOUT)
     connection = _native.connect(remote, deadline)
     native = _native.Mic(

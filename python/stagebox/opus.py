@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .arguments import channel_count
+from . import arguments
 from .errors import CodecError
 from .layout import MIC_CHANNEL_COUNTS, MIC_CHANNELS, SAMPLE_RATE
 from .unshared import Unshared
@@ -69,7 +69,7 @@ class OpusDecoder(Unshared):
 
         Raises ValueError for another count, CodecError where libopus cannot be loaded.
         """
-        self._channels = channel_count(channels, MIC_CHANNEL_COUNTS)
+        self._channels = arguments.channel_count(channels, MIC_CHANNEL_COUNTS)
         self._lib = _libopus()
         self._state = _owned(
             self,
@@ -91,12 +91,14 @@ class OpusDecoder(Unshared):
         it holds after an error is undefined.
 
         Raises CodecError, in libopus's words, for a packet that is not Opus or is longer than
-        `out`; ValueError or TypeError for a wrong `out` and for an empty packet.
+        `out`, and for one of more than `MAX_PACKET_BYTES`; ValueError or TypeError for a wrong
+        `out` and for an empty packet.
         """
-        # Exactly bytes: a class made from it may lie about its length to libopus.
-        data = packet if type(packet) is bytes else bytes(memoryview(packet))
+        data = arguments.packet(packet)
         if not data:
             raise ValueError("packet must not be empty: use conceal() for one that did not arrive")
+        if len(data) > MAX_PACKET_BYTES:
+            raise CodecError(f"{len(data)} bytes are no Opus packet: {MAX_PACKET_BYTES} at most")
         room = _frames_of(out, self._channels, "out")
         # No packet is longer than the maximum, and libopus takes the room as a 32-bit int.
         room = min(room, MAX_PACKET_FRAMES)
@@ -147,12 +149,12 @@ class OpusEncoder(Unshared):
 
         Raises ValueError for what is not accepted, CodecError where libopus cannot be loaded.
         """
-        self._channels = channel_count(channels, MIC_CHANNEL_COUNTS)
-        if application not in tuple(_APPLICATIONS):
+        self._channels = arguments.channel_count(channels, MIC_CHANNEL_COUNTS)
+        if not isinstance(application, str) or application not in _APPLICATIONS:
             raise ValueError(
                 f"application must be one of {list(_APPLICATIONS)}, not {application!r}"
             )
-        if bitrate is not None and bitrate not in _BITRATES:
+        if bitrate is not None and arguments.whole("bitrate", bitrate) not in _BITRATES:
             raise ValueError(
                 f"bitrate must be {_BITRATES[0]} to {_BITRATES[-1]} bits/s, or None, "
                 f"not {bitrate!r}"
@@ -279,8 +281,8 @@ def _frames_of(pcm: npt.NDArray[np.float32], channels: int, name: str) -> int:
             f"{name} must have shape (frames, {channels}), or be flat with {channels} sample(s) "
             f"a frame, and at least one frame, not shape {shape}"
         )
-    if not pcm.flags.c_contiguous:
-        raise ValueError(f"{name} must be C-contiguous: see numpy.ascontiguousarray")
+    if not pcm.flags.c_contiguous or not pcm.flags.aligned:
+        raise ValueError(f"{name} must be C-contiguous and aligned: see numpy.require")
     return frames
 
 

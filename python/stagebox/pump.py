@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self
 
 import numpy as np
 
-from .arguments import channel_count
+from . import arguments
 from .errors import CodecError
 from .layout import MIC_CHANNEL_COUNTS, MIC_CHANNELS
 from .mic import open_virtual_mic
-from .opus import MAX_PACKET_FRAMES, OpusDecoder
+from .opus import MAX_PACKET_BYTES, MAX_PACKET_FRAMES, OpusDecoder
 from .pump_state import (
     PUMP_TUNING,
     Action,
@@ -46,10 +46,6 @@ if TYPE_CHECKING:
 
 MIC_QUEUE_CAP: Final = 64
 """Packets that can wait for the pump: 0.32 to 1.3 s of sound in packets of 5 to 20 ms."""
-
-MAX_PACKET_BYTES: Final = 65_535
-"""The longest packet a sender takes: no datagram is longer. It bounds the queue's memory, for what
-Opus says with 6 x 1275 bytes at most can be padded to any length (RFC 6716 section 3.2.5)."""
 
 # An exit waits no longer than this for a pump that still runs, which may be amid an open.
 _EXIT_PATIENCE_S: Final = 1.0
@@ -117,7 +113,7 @@ class MicPump(Unshared):
         pushes is within ±1, and reused for the next packet. Whatever `opener` raises is logged
         and tried again later; only after UnsupportedPlatform the pump drops all packets instead.
         """
-        channels = channel_count(channels, MIC_CHANNEL_COUNTS)
+        channels = arguments.channel_count(channels, MIC_CHANNEL_COUNTS)
         if not callable(opener):
             raise TypeError(f"opener must be callable, not {type(opener).__name__}")
         if not isinstance(tuning, PumpTuning):
@@ -144,14 +140,18 @@ class MicPump(Unshared):
         """Let go of the pump and return whether it has stopped.
 
         While senders hold it, it serves them and this returns False at once. Otherwise this waits
-        for the end, which comes after what is queued was pushed, up to `timeout` seconds.
+        for the end, which comes after what is queued was pushed, up to `timeout` seconds; but
+        not on the pump's own thread, as where a microphone closes its pump.
         """
+        patience = min(arguments.seconds("timeout", timeout), threading.TIMEOUT_MAX)
         self._hold()
         senders = self._core.holds
         if senders and self._thread.is_alive():
             _log.info("the pump goes on for %d sender(s) that are still open", senders)
             return False
-        self._thread.join(timeout)
+        if self._thread is threading.current_thread():
+            return False
+        self._thread.join(patience)
         return not self._thread.is_alive()
 
     def __enter__(self) -> Self:
@@ -181,8 +181,7 @@ class MicSender(Unshared):
         the pump has stopped, or this sender is closed. `packet` is bytes-like, otherwise TypeError,
         and copied if it could change; an empty one is silence.
         """
-        # Exactly bytes: a class made from it may lie about its length.
-        data = packet if type(packet) is bytes else bytes(memoryview(packet))
+        data = arguments.packet(packet)
         return self._hold.alive and self._core.offer(data)
 
     def clone(self) -> "MicSender":

@@ -24,7 +24,8 @@ the backend is to be back as soon as its daemon is.
 
 import enum
 import logging
-import math
+import numbers
+import sys
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -51,7 +52,10 @@ class PumpTuning:
         """Check every value."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if not math.isfinite(value) or value < 0:
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not is_number:
+                raise TypeError(f"{field.name} must be seconds, not {type(value).__name__}")
+            if not 0 <= value <= sys.float_info.max:
                 raise ValueError(f"{field.name} must be finite seconds, 0 or more, not {value!r}")
         for name in ("backoff_start", "heartbeat"):
             if getattr(self, name) == 0:

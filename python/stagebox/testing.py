@@ -48,6 +48,8 @@ _PRIORITIES: Final = {"Audio/Sink": 1000, "Audio/Source": 2000}
 """`priority.session` by media class, about what the session manager gives to hardware: a source
 ranks above a sink's monitor, which may serve as one."""
 
+_RATES_HZ: Final = range(8_000, 192_001)
+
 _READY_TIMEOUT: Final = 20.0
 """Seconds a part of the graph may take to appear; a fraction of one is usual."""
 
@@ -72,6 +74,7 @@ class _Node:
 
     def __post_init__(self) -> None:
         arguments.channel_count(self.channels, POSITIONS)
+        arguments.text("name", self.name)
         # pw-dump prints a name like 5.1 as a number, and then nobody finds it again.
         if not re.fullmatch(r"[A-Za-z][\w.:-]*", self.name) or self.name in _NOT_NAMES:
             raise ValueError(
@@ -95,7 +98,7 @@ class PrivateGraph(Unshared):
 
     Args:
         channels: of the null sink: 1, 2, 6 or 8.
-        rate_hz: the graph's rate (default.clock.rate).
+        rate_hz: the graph's rate (default.clock.rate), 8000 to 192000.
 
     Attributes:
         env: the environment for programs that should use this graph: this process's, with
@@ -114,6 +117,10 @@ class PrivateGraph(Unshared):
 
     def __init__(self, channels: int = 2, *, rate_hz: int = SAMPLE_RATE) -> None:
         self._rate_hz = arguments.whole("rate_hz", rate_hz)
+        if self._rate_hz not in _RATES_HZ:
+            raise ValueError(
+                f"rate_hz must be {_RATES_HZ[0]} to {_RATES_HZ[-1]}, not {self._rate_hz}"
+            )
         self._nodes = [_Node(self.sink, "Audio/Sink", "support.null-audio-sink", channels)]
         self._directory: Path | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -125,7 +132,7 @@ class PrivateGraph(Unshared):
     def directory(self) -> Path:
         """The temporary directory: sockets, configuration and the daemons' logs."""
         if self._directory is None:
-            raise StageboxError("the private graph is not running: use it as a context manager")
+            raise _not_running()
         return self._directory
 
     @property
@@ -137,6 +144,8 @@ class PrivateGraph(Unshared):
 
     def start(self) -> None:
         """Bring everything up; return when the sink is the default."""
+        if self._directory is not None:
+            raise StageboxError("the private graph is running already")
         self._require_programs()
         self._directory = Path(tempfile.mkdtemp(prefix="stagebox-graph-"))
         try:
@@ -203,12 +212,15 @@ class PrivateGraph(Unshared):
 
     def remove(self, name: str) -> None:
         """Unplug a node of that `node.name`, and return when it is gone."""
+        arguments.text("name", name)
         self._destroy(name)
         self._nodes = [node for node in self._nodes if node.name != name]
         self._wait(f"end of {name!r}", lambda: name not in self.node_names(), self.processes[-1])
 
     def configure_default(self, kind: str, name: str) -> None:
         """Make a node the user's configured default "sink" or "source"."""
+        _check_kind(kind)
+        arguments.text("name", name)
         key, value = f"default.configured.audio.{kind}", json.dumps({"name": name})
         self._run("pw-metadata", "0", key, value, "Spa:String:JSON")
 
@@ -232,6 +244,7 @@ class PrivateGraph(Unshared):
 
     def properties(self, name: str) -> dict[str, Any]:
         """Return the properties of the node with that `node.name`, KeyError without one."""
+        arguments.text("name", name)
         for entry in self.dump():
             if _properties(entry).get("node.name") == name:
                 return _properties(entry)
@@ -239,6 +252,7 @@ class PrivateGraph(Unshared):
 
     def default(self, kind: str) -> str | None:
         """Return the `node.name` of the default "sink" or "source", None when there is none."""
+        _check_kind(kind)
         for entry in self.dump():
             for item in entry.get("metadata", []):
                 value = item.get("value")
@@ -359,6 +373,8 @@ class PrivateGraph(Unshared):
         self._output(*command, check=True)
 
     def _output(self, *command: str, check: bool = False) -> bytes:
+        if not self.env:
+            raise _not_running()
         try:
             done = subprocess.run(
                 command, env=self.env, capture_output=True, timeout=_READY_TIMEOUT, check=check
@@ -399,6 +415,15 @@ class PrivateGraph(Unshared):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _not_running() -> StageboxError:
+    return StageboxError("the private graph is not running: use it as a context manager")
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in {"sink", "source"}:
+        raise ValueError(f'kind must be "sink" or "source", not {kind!r}')
 
 
 def _lua_off(*monitors: str) -> str:

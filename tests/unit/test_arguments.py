@@ -64,7 +64,7 @@ def test_a_target_is_a_name() -> None:
 
 
 def test_a_remote_holds_no_nul() -> None:
-    with pytest.raises(ValueError, match="remote must not contain a NUL"):
+    with pytest.raises(ValueError, match="remote must not be empty or contain a NUL"):
         open_audio_capture(remote="a\0b")
 
 
