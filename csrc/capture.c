@@ -178,6 +178,8 @@ void sbx_capture_close(sbx_capture *capture)
 
 void sbx_capture_free(sbx_capture *capture)
 {
+    if (capture == NULL)
+        return;
     sbx_stream_clear(&capture->stream);
     close(capture->rt.wake_fd);
     sbx_ring_clear(&capture->rt.ring);

@@ -169,20 +169,40 @@ static const struct pw_registry_events registry_events = {
     .global_remove = on_global_remove,
 };
 
-/* --- opening ----------------------------------------------------------------------------- */
+/* --- forks ------------------------------------------------------------------------------- */
 
 /* Counts the forks that led to this process. */
 static atomic_uint generation;
 
+static pthread_mutex_t fork_bar = PTHREAD_MUTEX_INITIALIZER;
+
+void sbx_forks_bar(void)
+{
+    pthread_mutex_lock(&fork_bar);
+}
+
+void sbx_forks_allow(void)
+{
+    pthread_mutex_unlock(&fork_bar);
+}
+
 static void enter_child(void)
 {
     atomic_fetch_add(&generation, 1);
+    sbx_forks_allow();
 }
+
+/* When the extension is loaded, that is, before anything can bar a fork. */
+__attribute__((constructor)) static void watch_forks(void)
+{
+    pthread_atfork(sbx_forks_bar, sbx_forks_allow, enter_child);
+}
+
+/* --- opening ----------------------------------------------------------------------------- */
 
 static void initialise(void)
 {
     pw_init(NULL, NULL);
-    pthread_atfork(NULL, NULL, enter_child);
 }
 
 /* Thread: control. A connected socket, or a negative errno. */
@@ -233,11 +253,13 @@ static int connect_core(struct sbx_connection *connection, int fd)
     return 0;
 }
 
-/* Thread: control. Takes the socket, also when it fails. */
+/* Thread: control, with forks barred. Takes the socket, also when it fails. */
 static int start(struct sbx_connection *connection, int fd)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     int result = -ENOMEM;
 
+    pthread_once(&once, initialise);
     connection->loop = pw_thread_loop_new("stagebox", NULL);
     if (connection->loop != NULL)
         connection->context =
@@ -260,7 +282,6 @@ static int start(struct sbx_connection *connection, int fd)
 
 sbx_connection *sbx_connection_open(const char *socket_path, int *error)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     const int fd = connect_socket(socket_path);
 
     if (fd < 0) {
@@ -279,8 +300,9 @@ sbx_connection *sbx_connection_open(const char *socket_path, int *error)
     spa_list_init(&connection->watches);
     connection->manager = SPA_ID_INVALID;
     connection->generation = atomic_load(&generation);
-    pthread_once(&once, initialise);
+    sbx_forks_bar();
     *error = start(connection, fd);
+    sbx_forks_allow();
     if (*error < 0) {
         sbx_connection_release(connection);
         return NULL;
@@ -288,7 +310,7 @@ sbx_connection *sbx_connection_open(const char *socket_path, int *error)
     return connection;
 }
 
-/* Thread: control, the last user's. */
+/* Thread: control, the last user's, with forks barred. */
 static void destroy(sbx_connection *connection)
 {
     struct sink *sink;
@@ -320,8 +342,12 @@ void sbx_connection_use(sbx_connection *connection)
 
 void sbx_connection_release(sbx_connection *connection)
 {
-    if (!sbx_connection_inherited(connection) && atomic_fetch_sub(&connection->users, 1) == 1)
-        destroy(connection);
+    if (connection == NULL || sbx_connection_inherited(connection) ||
+        atomic_fetch_sub(&connection->users, 1) > 1)
+        return;
+    sbx_forks_bar();
+    destroy(connection);
+    sbx_forks_allow();
 }
 
 /* --- in use ------------------------------------------------------------------------------ */
@@ -363,6 +389,8 @@ void sbx_connection_wait_for(sbx_connection *connection, bool (*done)(const void
 
 int sbx_connection_sync(sbx_connection *connection)
 {
+    if (sbx_connection_inherited(connection))
+        return 0;
     pw_thread_loop_lock(connection->loop);
     const int sequence = pw_core_sync(connection->core, PW_ID_CORE, 0);
     pw_thread_loop_unlock(connection->loop);
@@ -395,6 +423,8 @@ int sbx_connection_wait(sbx_connection *connection, int sequence, int timeout_ms
 {
     const struct answer answer = {connection, sequence};
 
+    if (sbx_connection_inherited(connection))
+        return SBX_DEAD;
     pw_thread_loop_lock(connection->loop);
     sbx_connection_wait_for(connection, is_answered_or_dead, &answer, timeout_ms);
     const bool answered = is_answered(&answer);
@@ -414,6 +444,8 @@ size_t sbx_connection_sinks(sbx_connection *connection, char *names, size_t size
     const struct sink *sink;
     size_t used = 0;
 
+    if (sbx_connection_inherited(connection))
+        return 0;
     pw_thread_loop_lock(connection->loop);
     spa_list_for_each(sink, &connection->sinks, link)
     {
@@ -428,6 +460,10 @@ size_t sbx_connection_sinks(sbx_connection *connection, char *names, size_t size
 
 void sbx_connection_error(sbx_connection *connection, char *text, size_t size)
 {
+    if (sbx_connection_inherited(connection)) {
+        snprintf(text, size, "it belongs to the process that forked this one");
+        return;
+    }
     pw_thread_loop_lock(connection->loop);
     snprintf(text, size, "%s", connection->error);
     pw_thread_loop_unlock(connection->loop);

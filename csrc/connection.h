@@ -24,6 +24,12 @@ void sbx_connection_unwatch(struct sbx_watch *watch);
  * be held by one of them for ever: nothing but this may be asked of it. Any thread. */
 bool sbx_connection_inherited(const sbx_connection *connection);
 
+/* Between these two no thread forks. libpipewire has locks for the whole process: held by another
+ * thread at a fork they stay locked in the child, and its first open would never return. So all
+ * that loads or unloads a part of libpipewire is done between them. Any thread; not nested. */
+void sbx_forks_bar(void);
+void sbx_forks_allow(void);
+
 /* One more user, to be matched by sbx_connection_release. Thread: control. */
 void sbx_connection_use(sbx_connection *connection);
 

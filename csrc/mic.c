@@ -100,6 +100,8 @@ void sbx_mic_close(sbx_mic *mic)
 
 void sbx_mic_free(sbx_mic *mic)
 {
+    if (mic == NULL)
+        return;
     sbx_stream_clear(&mic->stream);
     sbx_ring_clear(&mic->rt.ring);
     pthread_mutex_destroy(&mic->pusher);

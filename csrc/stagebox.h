@@ -55,7 +55,8 @@ size_t sbx_connection_sinks(sbx_connection *connection, char *names, size_t size
 /* Why it died, or "". */
 void sbx_connection_error(sbx_connection *connection, char *text, size_t size);
 
-/* The caller is done with it. It ends, both its threads joined, with the last stream on it. */
+/* The caller is done with it, or has none (NULL). It ends, both its threads joined, with the last
+ * stream on it. */
 void sbx_connection_release(sbx_connection *connection);
 
 /* --- a capture of a sink's monitor --- */
@@ -114,7 +115,7 @@ void sbx_capture_error(sbx_capture *capture, char *text, size_t size);
 /* Leave the graph and wake whoever waits. May be called twice. */
 void sbx_capture_close(sbx_capture *capture);
 
-/* After this nobody may use it. */
+/* After this nobody may use it. NULL does nothing; the same goes for a microphone. */
 void sbx_capture_free(sbx_capture *capture);
 
 /* --- a virtual microphone --- */

@@ -156,6 +156,10 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
     atomic_init(&stream->state, SBX_OPENING);
     atomic_init(&stream->rate_hz, 0);
 
+    if (sbx_connection_inherited(connection)) {
+        pw_properties_free(props);
+        return -EPIPE;
+    }
     pw_thread_loop_lock(loop);
     struct pw_core *core = sbx_connection_core(connection);
     if (core == NULL) {
@@ -174,12 +178,14 @@ int sbx_stream_connect(struct sbx_stream *stream)
 {
     struct pw_thread_loop *loop = sbx_connection_loop(stream->connection);
 
+    sbx_forks_bar();
     pw_thread_loop_lock(loop);
     pw_stream_add_listener(stream->pw, &stream->listener, &events, stream);
     pw_stream_add_listener(stream->pw, &stream->rt_listener, stream->setup.rt_events,
                            stream->setup.rt_data);
     const int result = join(stream);
     pw_thread_loop_unlock(loop);
+    sbx_forks_allow();
     return result;
 }
 
@@ -194,6 +200,8 @@ int sbx_stream_wait_open(struct sbx_stream *stream, int timeout_ms)
 {
     struct pw_thread_loop *loop = sbx_connection_loop(stream->connection);
 
+    if (sbx_connection_inherited(stream->connection))
+        return SBX_DEAD;
     pw_thread_loop_lock(loop);
     sbx_connection_wait_for(stream->connection, is_opened, stream, timeout_ms);
     pw_thread_loop_unlock(loop);
@@ -248,6 +256,7 @@ void sbx_stream_close(struct sbx_stream *stream)
 
     if (sbx_connection_inherited(stream->connection))
         return;
+    sbx_forks_bar();
     pw_thread_loop_lock(loop);
     atomic_store(&stream->state, SBX_SHUT);
     sbx_connection_unwatch(&stream->watch);
@@ -261,6 +270,7 @@ void sbx_stream_close(struct sbx_stream *stream)
         pw_stream_destroy(stream->pw);
     stream->pw = NULL;
     pw_thread_loop_unlock(loop);
+    sbx_forks_allow();
 }
 
 void sbx_stream_clear(struct sbx_stream *stream)

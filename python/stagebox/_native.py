@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import itertools
 import math
 import os
 import sys
@@ -83,6 +84,16 @@ def _reason(read: Callable[[Any, Any, int], None], handle: Any) -> str:
     return str(ffi.string(text).decode("utf-8", "replace")) or "no reason was given"
 
 
+def _owned(free: Callable[[Any], None], make: Callable[..., Any], *args: Any) -> Any:
+    """Return what `make(*args)` returns, to be given to `free` when it is forgotten.
+
+    Like `ffi.gc(make(*args), free)`, but in C alone: between two steps of Python a signal's
+    handler may raise, and what was just made, a node with its threads, would be nobody's.
+    """
+    made = itertools.starmap(make, [args])
+    return next(map(_extension().ffi.gc, made, [free]))
+
+
 # --- waiting ------------------------------------------------------------------------------
 
 
@@ -142,11 +153,15 @@ class Connection:
         extension = _extension()
         self._lib = extension.lib
         error = extension.ffi.new("int *")
-        handle = self._lib.sbx_connection_open(os.fsencode(path), error)
-        if not handle:
-            raise OSError(-error[0], os.strerror(-error[0]), str(path))
         self.path = path
-        self.handle = extension.ffi.gc(handle, self._lib.sbx_connection_release)
+        self.handle = _owned(
+            self._lib.sbx_connection_release,
+            self._lib.sbx_connection_open,
+            os.fsencode(path),
+            error,
+        )
+        if not self.handle:
+            raise OSError(-error[0], os.strerror(-error[0]), str(path))
 
     @property
     def alive(self) -> bool:
@@ -165,10 +180,16 @@ class Connection:
                 "is it stopped or overloaded?"
             )
         if result < 0:
-            reason = _reason(self._lib.sbx_connection_error, self.handle)
             raise DaemonAbsent(
-                f"the PipeWire daemon at {self.path} went away during the handshake: {reason}"
+                f"the PipeWire daemon at {self.path} went away during the handshake: "
+                f"{self.reason(errno.EPIPE)}"
             )
+
+    def reason(self, error: int) -> str:
+        """Why something on this connection failed with `error`: its end tells more."""
+        if self.alive:
+            return os.strerror(error)
+        return _reason(self._lib.sbx_connection_error, self.handle)
 
     def sinks(self) -> list[str]:
         """Return the `node.name` of every sink the daemon has announced."""
@@ -184,13 +205,13 @@ class Connection:
 
 
 _shared: weakref.WeakValueDictionary[Path, Connection] = weakref.WeakValueDictionary()
-_shared_lock = threading.Lock()
+_shared_lock = threading.RLock()  # reentrant: a signal's handler may open amid an open
 
 
 def _enter_child() -> None:
     """Start anew after a fork: what is shared belongs to the parent, also a lock held there."""
     global _shared_lock  # noqa: PLW0603 - a lock cannot be reset
-    _shared_lock = threading.Lock()
+    _shared_lock = threading.RLock()
     _shared.clear()
 
 
@@ -303,13 +324,20 @@ class Capture:
         ffi, lib = _extension()
         error = ffi.new("int *")
         name = ffi.NULL if target is None else arguments.text("target", target)
-        handle = lib.sbx_capture_open(connection.handle, channels, name, quantum_frames, error)
-        if not handle:
-            raise _open_failed("capture", connection, os.strerror(-error[0]))
         self._lib = lib
         # shared for as long as a stream that is open holds it
         self._connection: Connection | None = connection
-        self._handle: Any = ffi.gc(handle, lib.sbx_capture_free)
+        self._handle: Any = _owned(
+            lib.sbx_capture_free,
+            lib.sbx_capture_open,
+            connection.handle,
+            channels,
+            name,
+            quantum_frames,
+            error,
+        )
+        if not self._handle:
+            raise _open_failed("capture", connection, connection.reason(-error[0]))
         _wait_open(
             "capture", self, connection, lib.sbx_capture_wait_open, lib.sbx_capture_error, deadline
         )
@@ -390,7 +418,12 @@ class Mic:
     ) -> None:
         ffi, lib = _extension()
         error = ffi.new("int *")
-        handle = lib.sbx_mic_open(
+        self._lib = lib
+        # shared for as long as a stream that is open holds it
+        self._connection: Connection | None = connection
+        self._handle: Any = _owned(
+            lib.sbx_mic_free,
+            lib.sbx_mic_open,
             connection.handle,
             channels,
             arguments.text("name", name),
@@ -399,12 +432,8 @@ class Mic:
             quantum_frames,
             error,
         )
-        if not handle:
-            raise _open_failed("microphone", connection, os.strerror(-error[0]))
-        self._lib = lib
-        # shared for as long as a stream that is open holds it
-        self._connection: Connection | None = connection
-        self._handle: Any = ffi.gc(handle, lib.sbx_mic_free)
+        if not self._handle:
+            raise _open_failed("microphone", connection, connection.reason(-error[0]))
         _wait_open(
             "microphone", self, connection, lib.sbx_mic_wait_open, lib.sbx_mic_error, deadline
         )
