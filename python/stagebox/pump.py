@@ -12,6 +12,7 @@ the deques below are safe to use from any thread, a signal handler or a finalize
 
 import atexit
 import logging
+import os
 import queue
 import threading
 import time
@@ -90,7 +91,7 @@ class MicPump(Unshared):
     opens the next microphone when one dies; senders notice nothing of that but lost sound. The
     pump runs until it and all its senders are closed or garbage-collected.
 
-    Any thread may call any method.
+    Any thread may call any method. In a forked child the pump has stopped: start another there.
     """
 
     def __init__(self, core: "_Core", thread: threading.Thread) -> None:
@@ -122,7 +123,12 @@ class MicPump(Unshared):
         worker = _Worker(core, opener, channels)
         thread = threading.Thread(target=worker.run, name="stagebox-mic-pump", daemon=True)
         pump = cls(core, thread)
-        thread.start()
+        _running[core] = thread  # before it runs: a fork or the end may come first
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads are to be had
+            del _running[core]
+            raise
         return pump
 
     def sender(self) -> "MicSender":
@@ -327,7 +333,6 @@ class _Worker:
 
     def run(self) -> None:
         """What the thread does."""
-        _running[self._core] = threading.current_thread()
         try:
             self._perform(self._machine.start(time.monotonic()))
             while not self._stopping:
@@ -340,7 +345,7 @@ class _Worker:
             self._machine.senders_gone()  # a failed thread has stopped as well
             self._close()
             self._core.drop_queued()
-            del _running[self._core]
+            _running.pop(self._core, None)
 
     def _next_event(self) -> Actions:
         """Wait for a packet, a wake-up or the machine's deadline."""
@@ -469,6 +474,17 @@ def _close_quietly(mic: "VirtualMic") -> None:
 
 
 _running: Final[dict[_Core, threading.Thread]] = {}
+
+
+def _enter_child() -> None:
+    """Stop what runs: the threads of a process that forked are not in its child."""
+    for core in _running:
+        core.machine.senders_gone()
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_enter_child)
 
 
 @atexit.register
