@@ -8,6 +8,7 @@ perhaps a thread still inside a call, lets go of them. Waits are cut into slices
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import functools
 import itertools
@@ -67,6 +68,11 @@ def _extension() -> _Extension:
     """Load the extension, and with it libpipewire, at first use."""
     if sys.platform != "linux":
         raise UnsupportedPlatform(f"stagebox needs Linux and PipeWire; this is {sys.platform}")
+    if _interpreter() != 0:
+        raise UnsupportedPlatform(
+            "stagebox works in the main interpreter only, not in a sub-interpreter, where numpy "
+            "and cffi do not; use a thread or a process"
+        )
     try:
         from . import _stagebox  # noqa: PLC0415 - it links to libpipewire, which may be missing
     except ImportError as error:
@@ -75,6 +81,16 @@ def _extension() -> _Extension:
             "libpipewire-0.3-0 on Debian and Ubuntu, pipewire-libs on Fedora, libpipewire on Arch"
         ) from error
     return _Extension(_stagebox.ffi, _stagebox.lib)
+
+
+def _interpreter() -> int:
+    """Which of the process's interpreters this is; the main one is 0."""
+    python = ctypes.pythonapi
+    this = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyInterpreterState_Get", python))
+    number = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(
+        ("PyInterpreterState_GetID", python)
+    )
+    return int(number(this()))
 
 
 def _reason(read: Callable[[Any, Any, int], None], handle: Any) -> str:

@@ -21,7 +21,7 @@ class DaemonAbsent(PipeWireUnavailable):
 
 
 class UnsupportedPlatform(StageboxError):
-    """This operating system has no PipeWire: stagebox works on Linux only."""
+    """It never works here: not Linux, which has no PipeWire, or a sub-interpreter of Python."""
 
 
 class CaptureClosed(StageboxError):
