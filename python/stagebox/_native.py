@@ -401,6 +401,11 @@ class Capture:
         """Return the eventfd that is readable while frames wait."""
         return int(self._lib.sbx_capture_fd(self.handle))
 
+    def duplicate_fd(self) -> int:
+        """Return a descriptor like that, but the caller's own, to be closed by it."""
+        handle = self.handle  # held, so that no other thread's close ends it meanwhile
+        return os.dup(self._lib.sbx_capture_fd(handle))
+
     def stats(self) -> Any:
         """Return the C struct of counters."""
         stats = _extension().ffi.new("struct sbx_capture_stats *")

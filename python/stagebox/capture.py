@@ -270,7 +270,7 @@ class PipeWireCapture(Unshared, AudioCapturer):
         """Wait on a descriptor of our own, so that others may watch `fileno()` as well."""
         loop = asyncio.get_running_loop()
         readable: asyncio.Future[None] = loop.create_future()
-        descriptor = os.dup(self.fileno())
+        descriptor = self._native.duplicate_fd()
         # Removed as soon as it fires: left in place it would fire until the chunk is read.
         loop.add_reader(descriptor, _resolve, loop, descriptor, readable)
         try:
