@@ -98,7 +98,8 @@ class AudioCapturer(Protocol):
 
         A chunk ends early only where frames were lost or the graph paused, so that its `time_ns`
         is true for all of it. An empty chunk after `timeout` seconds means quiet, not broken.
-        Ctrl-C is answered within 100 ms.
+        Ctrl-C is answered within 100 ms. Several threads share: each frame goes to one of them,
+        and to each in order.
 
         Raises:
             CaptureDied: the backend is gone and all it had captured was returned; every later
@@ -114,7 +115,8 @@ class AudioCapturer(Protocol):
 
         They are copied once, into `out` (float32, C-contiguous, `(frames, channels)`) when
         given. The array is shorter only when `timeout` seconds passed or the backend died
-        meanwhile. Frames lost on the way are counted in `stats.lost`.
+        meanwhile. Frames lost on the way are counted in `stats.lost`. What other threads read
+        meanwhile is missing from it: frames that follow one another are one thread's alone.
 
         Raises:
             CaptureDied, CaptureClosed: as `next_chunk`.

@@ -82,6 +82,9 @@ class VirtualMic(Protocol):
     def push(self, pcm: NDArray[np.float32]) -> bool:
         """Hand over PCM to be recorded; never blocks.
 
+        Threads that push at the same time take turns: the blocks of each stay whole and in
+        order, one after another with those of the others; they are not mixed.
+
         `pcm` is float32 at 48 kHz, `(frames, channels)` or flat and interleaved, any
         C-contiguous buffer of at most 1 s. NaN and infinities become silence.
 
