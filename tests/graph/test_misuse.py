@@ -464,26 +464,59 @@ def test_32_threads_push_into_one_microphone_and_every_frame_is_accounted_for(
     assert runs.max() == block_frames  # no block is mixed with another, or played twice
 
 
+def test_many_pushes_at_one_moment_are_all_accounted_for(
+    graph: PrivateGraph, tmp_path: Path, rounds: Callable[[int, int], int]
+) -> None:
+    applications = Applications(graph, tmp_path)
+    block = np.full((20_000, 2), 0.1, np.float32)  # long to copy, and three fit
+    together = threading.Barrier(32)
+
+    def push(mic: Any) -> None:
+        together.wait(10)
+        assert mic.push(block)
+
+    with (
+        open_virtual_mic(remote=graph.remote) as mic,
+        applications.recording(),
+        ThreadPoolExecutor(32) as pool,
+    ):
+        wait_for_recorder(mic)
+        for count in range(1, 1 + rounds(15, 500)):
+            for pushing in [pool.submit(push, mic) for _ in range(32)]:
+                pushing.result(10)
+            mic.discard()
+            wait_until("it to be empty", lambda: mic.stats.depth == 0)
+            stats = mic.stats
+            assert stats.pushed == count * 32 * len(block) == sum_of_fates(stats)
+    applications.stop()
+
+
 def test_8_threads_read_one_capture_and_each_frame_goes_to_one_of_them(
     graph: PrivateGraph, tmp_path: Path, rounds: Callable[[int, int], int]
 ) -> None:
     applications = Applications(graph, tmp_path)
     sent = ramp(SAMPLE_RATE * rounds(1, 100), 2)
-    capture = open_audio_capture(remote=graph.remote)
+    capture = open_audio_capture(8, remote=graph.remote)  # the more to copy, the longer it takes
+    over = threading.Event()
 
-    done = threading.Event()
+    def wait_for_a_backlog() -> None:
+        time.sleep(0.2)
+        if playing.poll() is not None:
+            over.set()
 
-    def read(reader: int) -> list[NDArray[np.float32]]:
+    together = threading.Barrier(8, wait_for_a_backlog)
+
+    def read(reader: int) -> NDArray[np.float32]:
         parts = []
-        while not done.is_set():
-            parts.append(capture.read(97, 1) if reader % 2 else capture.next_chunk(1).pcm)
-        return parts
+        while together.wait(30) is not None and not over.is_set():
+            pcm = capture.read(1000, 0) if reader % 2 else capture.next_chunk(0).pcm
+            parts.append(pcm[:, :2])
+        return np.concatenate(parts)
 
     with ThreadPoolExecutor(8) as pool:
-        reading = [pool.submit(read, reader) for reader in range(8)]
-        assert applications.play(followed_by_silence(sent)).wait() == 0
-        done.set()
-        got = [np.concatenate(each.result(5)) for each in reading]
+        playing = applications.play(followed_by_silence(sent))
+        got = [each.result(200) for each in [pool.submit(read, reader) for reader in range(8)]]
+    assert playing.wait() == 0
     count = sum(map(len, got))
     wait_until(
         "the figures to agree",  # they are not all of one moment
