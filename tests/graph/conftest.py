@@ -43,7 +43,8 @@ def counted(pcm: NDArray[np.float32]) -> NDArray[np.int64]:
     numbers = np.rint(pcm.astype(np.float64) * RAMP_SCALE).astype(np.int64)
     silent = (pcm == 0).all(axis=1)
     frames = (numbers - np.arange(channels)) // channels
-    assert (silent[:, None] | (frames == frames[:, :1])).all(), "the channels do not agree"
+    differ = np.flatnonzero(~silent & (frames != frames[:, :1]).any(axis=1))
+    assert not len(differ), f"the channels do not agree: {len(differ)}, at first {pcm[differ[0]]}"
     assert (silent[:, None] | (numbers % channels == np.arange(channels))).all(), "channel order"
     return np.where(silent, 0, frames[:, 0])
 

@@ -111,8 +111,8 @@ def test_a_daemon_is_looked_for_where_any_environment_says(
                 patch.delenv(name.decode(), raising=False)
             else:
                 patch.setenv(name.decode(), os.fsdecode(value))
-        if "\0" in (remote or ""):
-            with pytest.raises(ValueError, match="NUL"):
+        if remote is not None and (not remote or "\0" in remote):
+            with pytest.raises(ValueError, match="empty or contain a NUL"):
                 _native.socket_paths(remote)
             return
         paths = _native.socket_paths(remote)

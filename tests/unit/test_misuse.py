@@ -82,9 +82,9 @@ def through_pickle(value: object) -> object:
     "value",
     [
         stagebox.PUMP_TUNING,
-        stagebox.PumpStats(stagebox.pump_state.State.RUNNING, *range(10)),
+        stagebox.PumpStats(stagebox.pump_state.State.RUNNING, *range(11)),
         stagebox.MicStats(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, "idle"),
-        stagebox.CaptureStats(1, 2, 3, 4, 5, 6, 7, "idle"),
+        stagebox.CaptureStats(1, 2, 3, 4, 5, 6, 7, 8, "idle"),
         stagebox.CaptureDied("gone"),
         stagebox.PipeWireUnavailable("not there"),
     ],
