@@ -217,8 +217,10 @@ class PipeWireCapture(Unshared, AudioCapturer):
 
     def _buffer(self, frames: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
         most = sys.maxsize // (np.dtype(np.float32).itemsize * self._channels)
-        if not 1 <= frames <= most:
-            raise ValueError(f"frames must be 1 to {most}, not {frames}")
+        if frames < 1:
+            raise ValueError(f"frames must be 1 or more, not {frames}")
+        if frames > most:
+            raise ValueError(f"frames must be at most {most}, not {frames}")
         shape = (frames, self._channels)
         if out is None:
             return np.empty(shape, np.float32)

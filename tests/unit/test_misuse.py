@@ -220,7 +220,7 @@ def test_in_a_forked_child_a_pump_has_stopped_and_its_parents_goes_on() -> None:
 
 
 SUB_INTERPRETER = """
-    import sys
+    import os, sys
     try:
         import _interpreters as interpreters
         sub = interpreters.create(sys.argv[1])
@@ -241,7 +241,7 @@ SUB_INTERPRETER = """
                 except stagebox.StageboxError as error:
                     print(type(error).__name__, error, flush=True)
     ''' % sys.path)
-    interpreters.destroy(sub)
+    os._exit(0)  # CPython 3.12.1 crashes at the end of one that has imported asyncio
 """
 
 
