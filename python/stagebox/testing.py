@@ -74,7 +74,8 @@ class _Node:
 
     def __post_init__(self) -> None:
         arguments.channel_count(self.channels, POSITIONS)
-        arguments.text("name", self.name)
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be a str, not {type(self.name).__name__}")
         # pw-dump prints a name like 5.1 as a number, and then nobody finds it again.
         if not re.fullmatch(r"[A-Za-z][\w.:-]*", self.name) or self.name in _NOT_NAMES:
             raise ValueError(
