@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import soundfile
 
 from stagebox import SAMPLE_RATE
-from stagebox.cli import audio_file
+from stagebox.cli import audio_file, record
 from stagebox.cli.audio_file import Reader, Writer, check_writable, remixed
 
 if TYPE_CHECKING:
@@ -124,6 +125,31 @@ def test_a_full_disk_is_an_os_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(soundfile.SoundFile, "write", full)
         with pytest.raises(OSError, match=r"sound\.wav"):
             writer.write(steps(2))
+
+
+class Interrupted(Writer):
+    """A writer with Ctrl-C at the worst moment: the file has the frames, nobody counted them."""
+
+    def write(self, pcm: NDArray[np.float32]) -> None:
+        super().write(pcm)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("extension", [".wav", ".flac", ".ogg"])
+def test_an_interrupted_recording_says_what_the_file_holds(
+    extension: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"desktop{extension}"
+    chunk = SimpleNamespace(pcm=steps(2)[:1024])
+    capture: Any = SimpleNamespace(
+        channels=2, next_chunk=lambda _timeout: chunk, stats=SimpleNamespace(lost=0)
+    )
+    monkeypatch.setattr(audio_file, "Writer", Interrupted)
+    recording = record._Recording(capture, str(path), None)
+    with pytest.raises(KeyboardInterrupt):
+        recording.run()
+    assert soundfile.info(path).frames == 1024
+    assert "(1024 frames, 0 lost)" in recording.summary()
 
 
 # --- reading -------------------------------------------------------------------------------------

@@ -63,6 +63,14 @@ def check_writable(path: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
 
 
+def length(path: Path) -> int:
+    """Return the frames in a file that a `Writer` has closed."""
+    try:
+        return int(soundfile.info(path).frames)
+    except soundfile.LibsndfileError:
+        return 0  # flac begins with its first frame
+
+
 class Writer:
     """A new audio file: wav in 32-bit float, flac in 24 bits, ogg in Vorbis, by extension.
 

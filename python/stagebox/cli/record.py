@@ -126,11 +126,21 @@ class _Recording:
 
     def summary(self) -> str:
         """Say in a few words what was recorded."""
+        frames = self._written()
         return (
-            f"recorded {self._frames / SAMPLE_RATE:.2f} s "
-            f"({self._frames} frames, {self._capture.stats.lost} lost) to "
+            f"recorded {frames / SAMPLE_RATE:.2f} s "
+            f"({frames} frames, {self._capture.stats.lost} lost) to "
             f"{'stdout' if self._file == _PIPE else self._file}"
         )
+
+    def _written(self) -> int:
+        """Return the frames in the output; a signal may come between a write and our count."""
+        path = Path(self._file)
+        if self._file == _PIPE or not path.is_file():
+            return self._frames
+        from . import audio_file  # noqa: PLC0415 - it needs an extra, which a pipe does not
+
+        return audio_file.length(path)
 
     def _blocks(self) -> Iterator[NDArray[np.float32]]:
         """Yield what comes, none now and then, up to exactly the wanted frames."""
