@@ -113,7 +113,7 @@ def test_discarded_sound_is_never_heard(applications: Applications) -> None:
 
 
 def test_a_single_short_block_is_heard(applications: Applications) -> None:
-    with recorded_mic(applications) as (mic, recorded):
+    with recorded_mic(applications, quantum_frames=STEADY_FRAMES) as (mic, recorded):
         assert mic.push(np.full((240, 2), 0.5, np.float32))
         wait_until("it to be played", lambda: mic.stats.played == 240)
         time.sleep(0.1)
@@ -122,7 +122,7 @@ def test_a_single_short_block_is_heard(applications: Applications) -> None:
 
 def test_blocks_of_most_of_a_second_are_heard_whole(applications: Applications) -> None:
     sent = ramp(3 * 40_000, 2)
-    with recorded_mic(applications) as (mic, recorded):
+    with recorded_mic(applications, quantum_frames=STEADY_FRAMES) as (mic, recorded):
         speak(mic, sent, block_frames=40_000)
         wait_until("the end", lambda: mic.stats.depth == 0)
         stats = mic.stats
@@ -132,7 +132,7 @@ def test_blocks_of_most_of_a_second_are_heard_whole(applications: Applications) 
 
 
 def test_the_beginning_of_what_is_said_is_not_cut(applications: Applications) -> None:
-    with recorded_mic(applications) as (mic, recorded):
+    with recorded_mic(applications, quantum_frames=STEADY_FRAMES) as (mic, recorded):
         for _ in range(3):  # with a pause in between, each is primed anew
             speak(mic, ramp(960, 2), block_frames=960)
             wait_until("the end", lambda: mic.stats.depth == 0)

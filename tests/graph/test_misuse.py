@@ -496,7 +496,9 @@ def test_8_threads_read_one_capture_and_each_frame_goes_to_one_of_them(
     graph: PrivateGraph, tmp_path: Path, rounds: Callable[[int, int], int]
 ) -> None:
     applications = Applications(graph, tmp_path)
-    sent = ramp(SAMPLE_RATE * rounds(1, 100), 2)
+    # The same on both sides: where the machine stalls amid a cycle, PipeWire may have written the
+    # next quantum to one side already when the other is read.
+    sent = np.repeat(ramp(SAMPLE_RATE * rounds(1, 100), 1), 2, axis=1)
     capture = open_audio_capture(8, remote=graph.remote)  # the more to copy, the longer it takes
     over = threading.Event()
 
@@ -511,7 +513,7 @@ def test_8_threads_read_one_capture_and_each_frame_goes_to_one_of_them(
         parts = []
         while together.wait(30) is not None and not over.is_set():
             pcm = capture.read(1000, 0) if reader % 2 else capture.next_chunk(0).pcm
-            parts.append(pcm[:, :2])
+            parts.append(pcm[:, :1])
         return np.concatenate(parts)
 
     with ThreadPoolExecutor(8) as pool:
