@@ -81,6 +81,7 @@ class _Node:
             raise ValueError(
                 f"name must begin with a letter and hold letters, digits, . : _ -: {self.name!r}"
             )
+        arguments.text("name", self.name)
 
     def properties(self) -> str:
         position = " ".join(POSITIONS[self.channels])
