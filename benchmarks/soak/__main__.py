@@ -181,15 +181,24 @@ def _run(options: Options, path: Path) -> bool:
     ):
         samples = SampleFile(file)
         host = Host(graph, Path(directory), options)
-        samples.add(host.sample())
+        before = host.sample()
+        samples.add(before)
         try:
             with host.running():
                 _watch(host, samples, options.minutes * 60)
         except KeyboardInterrupt:
             return True
         finally:
+            _wait_for_threads(before.process.threads)
             samples.add(host.sample())
     return False
+
+
+def _wait_for_threads(count: int) -> None:
+    """Wait a second at most: a thread that was joined is listed for a moment still."""
+    deadline = time.monotonic() + 1
+    while Process.now().threads > count and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _watch(host: Host, samples: SampleFile, total_s: float) -> None:

@@ -329,6 +329,9 @@ for _ in range(int(sys.argv[2])):
     thread.join()
     mic = capture = None
     gc.collect()
+    deadline = time.monotonic() + 1  # one that was joined is listed for a moment still
+    while threads() != before and time.monotonic() < deadline:
+        time.sleep(0.001)
     assert threads() == before, (threads(), before)
 print(interrupted)
 """
