@@ -116,6 +116,8 @@ static int open_stream(struct sbx_capture *capture, sbx_connection *connection, 
     };
     const struct sbx_stream_setup setup = {
         .direction = PW_DIRECTION_INPUT,
+        /* With a target it dies as when that goes: a new manager may not know the target yet. */
+        .outlives_manager = pw_properties_get(props, PW_KEY_TARGET_OBJECT) == NULL,
         .flags = PW_STREAM_FLAG_AUTOCONNECT,
         .channels = channels,
         .rt_events = &rt_events,
@@ -172,6 +174,8 @@ int sbx_capture_wait_open(sbx_capture *capture, int timeout_ms)
 
 void sbx_capture_close(sbx_capture *capture)
 {
+    if (sbx_connection_inherited(capture->stream.connection))
+        return; /* the eventfd is the parent's too */
     sbx_stream_close(&capture->stream);
     wake(capture);
 }

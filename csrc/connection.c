@@ -176,26 +176,63 @@ static atomic_uint generation;
 
 static pthread_mutex_t fork_bar = PTHREAD_MUTEX_INITIALIZER;
 
+static _Atomic pthread_t fork_bar_holder; /* 0: nobody */
+
+static void hold_fork_bar(void)
+{
+    atomic_store_explicit(&fork_bar_holder, pthread_self(), memory_order_relaxed);
+}
+
 void sbx_forks_bar(void)
 {
     pthread_mutex_lock(&fork_bar);
+    hold_fork_bar();
+}
+
+bool sbx_forks_try_bar(void)
+{
+    if (pthread_mutex_trylock(&fork_bar) != 0)
+        return false;
+    hold_fork_bar();
+    return true;
 }
 
 void sbx_forks_allow(void)
 {
+    atomic_store_explicit(&fork_bar_holder, 0, memory_order_relaxed);
     pthread_mutex_unlock(&fork_bar);
+}
+
+/* Whoever bars forks may fork itself, and does: to find a bus, libdbus runs dbus-launch from inside
+ * pw_context_new. Relaxed: only this thread can have stored its own id. */
+static bool is_own_fork(void)
+{
+    return pthread_equal(atomic_load_explicit(&fork_bar_holder, memory_order_relaxed),
+                         pthread_self()) != 0;
+}
+
+static void before_fork(void)
+{
+    if (!is_own_fork())
+        pthread_mutex_lock(&fork_bar);
+}
+
+static void after_fork(void)
+{
+    if (!is_own_fork())
+        pthread_mutex_unlock(&fork_bar);
 }
 
 static void enter_child(void)
 {
     atomic_fetch_add(&generation, 1);
-    sbx_forks_allow();
+    after_fork();
 }
 
 /* When the extension is loaded, that is, before anything can bar a fork. */
 __attribute__((constructor)) static void watch_forks(void)
 {
-    pthread_atfork(sbx_forks_bar, sbx_forks_allow, enter_child);
+    pthread_atfork(before_fork, after_fork, enter_child);
 }
 
 /* --- opening ----------------------------------------------------------------------------- */
@@ -327,12 +364,6 @@ static void destroy(sbx_connection *connection)
         pw_thread_loop_destroy(connection->loop);
     spa_list_consume(sink, &connection->sinks, link) forget_sink(sink);
     free(connection);
-#ifdef __GLIBC__
-    /* What streams convert in, megabytes each, was freed into the heaps of the threads that asked
-     * for it, a loop thread that is no more among them; the next connection's threads fill others.
-     * A host that reconnects would grow until each heap has held it once. */
-    malloc_trim(0);
-#endif
 }
 
 void sbx_connection_use(sbx_connection *connection)
@@ -348,6 +379,12 @@ void sbx_connection_release(sbx_connection *connection)
     sbx_forks_bar();
     destroy(connection);
     sbx_forks_allow();
+#ifdef __GLIBC__
+    /* What streams convert in, megabytes each, was freed into the heaps of the threads that asked
+     * for it, a loop thread that is no more among them; the next connection's threads fill others.
+     * A host that reconnects would grow until each heap has held it once. */
+    malloc_trim(0);
+#endif
 }
 
 /* --- in use ------------------------------------------------------------------------------ */

@@ -26,8 +26,11 @@ bool sbx_connection_inherited(const sbx_connection *connection);
 
 /* Between these two no thread forks. libpipewire has locks for the whole process: held by another
  * thread at a fork they stay locked in the child, and its first open would never return. So all
- * that loads or unloads a part of libpipewire is done between them. Any thread; not nested. */
+ * that loads or unloads a part of libpipewire is done between them, and nothing that waits for the
+ * daemon: a fork elsewhere waits with the interpreter's lock. Taken before the loop's lock, or with
+ * it by trying. Any thread; not nested. */
 void sbx_forks_bar(void);
+bool sbx_forks_try_bar(void);
 void sbx_forks_allow(void);
 
 /* One more user, to be matched by sbx_connection_release. Thread: control. */

@@ -76,6 +76,23 @@ static int join(struct sbx_stream *stream)
         stream->setup.flags | PW_STREAM_FLAG_MAP_BUFFERS | PW_STREAM_FLAG_RT_PROCESS, params, 1);
 }
 
+/* Leave the graph and come back. Thread: loop. */
+static void rejoin(struct sbx_stream *stream)
+{
+    /* Control threads bar forks before they lock the loop, so here it can only be tried. */
+    const bool barred = sbx_forks_try_bar();
+
+    stream->rejoining = true;
+    pw_stream_disconnect(stream->pw);
+    stream->rejoining = false;
+    atomic_store(&stream->state, SBX_OPENING);
+    const int result = join(stream);
+    if (barred)
+        sbx_forks_allow();
+    if (result < 0)
+        die(stream, spa_strerror(result));
+}
+
 /* A session manager that comes back links only the nodes that it sees come: WirePlumber before 0.5
  * waits for ever for a node that has its ports already. So the node comes anew. Thread: loop. */
 static void on_session_manager(void *data, bool here)
@@ -83,16 +100,13 @@ static void on_session_manager(void *data, bool here)
     struct sbx_stream *stream = data;
     const bool orphaned = stream->orphaned;
 
-    stream->orphaned = !here;
-    if (!here || !orphaned || !sbx_stream_alive(stream))
+    if (!stream->joined || !sbx_stream_alive(stream))
         return;
-    stream->rejoining = true;
-    pw_stream_disconnect(stream->pw);
-    stream->rejoining = false;
-    atomic_store(&stream->state, SBX_OPENING);
-    const int result = join(stream);
-    if (result < 0)
-        die(stream, spa_strerror(result));
+    stream->orphaned = !here;
+    if (!here && !stream->setup.outlives_manager)
+        die(stream, "the session manager that linked it has gone");
+    if (here && orphaned)
+        rejoin(stream);
 }
 
 /* The session manager reports "no node available" (no sink yet) as an error of a node that lives
@@ -184,6 +198,7 @@ int sbx_stream_connect(struct sbx_stream *stream)
     pw_stream_add_listener(stream->pw, &stream->rt_listener, stream->setup.rt_events,
                            stream->setup.rt_data);
     const int result = join(stream);
+    stream->joined = true;
     pw_thread_loop_unlock(loop);
     sbx_forks_allow();
     return result;
@@ -256,7 +271,6 @@ void sbx_stream_close(struct sbx_stream *stream)
 
     if (sbx_connection_inherited(stream->connection))
         return;
-    sbx_forks_bar();
     pw_thread_loop_lock(loop);
     atomic_store(&stream->state, SBX_SHUT);
     sbx_connection_unwatch(&stream->watch);
@@ -265,6 +279,7 @@ void sbx_stream_close(struct sbx_stream *stream)
 
     settle(stream, loop);
 
+    sbx_forks_bar();
     pw_thread_loop_lock(loop);
     if (stream->pw != NULL)
         pw_stream_destroy(stream->pw);

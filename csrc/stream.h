@@ -12,6 +12,7 @@ struct sbx_stream_setup {
     enum pw_direction direction;
     enum pw_stream_flags flags;
     uint32_t channels;
+    bool outlives_manager; /* it joins the graph anew with the next session manager, or it dies */
     const struct pw_stream_events *rt_events; /* the data thread's callback */
     void *rt_data;
     void (*on_gone)(void *owner); /* loop thread, once; may be NULL */
@@ -29,6 +30,7 @@ struct sbx_stream {
     _Atomic uint32_t rate_hz;
 
     /* with the loop locked */
+    bool joined;    /* it was connected */
     bool orphaned;  /* its session manager has gone */
     bool rejoining; /* it leaves the graph only to come back */
     char error[SBX_ERROR_SIZE];

@@ -50,7 +50,7 @@ _RESET_STATE: Final = 4028
 _BITRATES: Final = range(500, 512_001)
 
 # RFC 6716 section 3.4: at most six 20 ms parts of 1275 bytes, and up to two bytes more for each.
-_MAX_PACKET_BYTES: Final = 6 * (1276 + 2)
+_ENCODED_BYTES: Final = 6 * (1276 + 2)
 
 _FLOAT32: Final = np.dtype(np.float32)
 
@@ -167,7 +167,7 @@ class OpusEncoder(Unshared):
             ),
             self._lib.encoder_destroy,
         )
-        self._packet = ctypes.create_string_buffer(_MAX_PACKET_BYTES)
+        self._packet = ctypes.create_string_buffer(_ENCODED_BYTES)
         if bitrate is not None:
             task = f"set the bitrate to {bitrate}"
             self._lib.control(self._lib.encoder_ctl, self._state, task, _SET_BITRATE, bitrate)
@@ -188,7 +188,7 @@ class OpusEncoder(Unshared):
         if frames not in ENCODE_FRAMES:
             raise ValueError(f"pcm must have one of {list(ENCODE_FRAMES)} frames, not {frames}")
         size = self._lib.encode_float(
-            self._state, pcm.ctypes.data, frames, self._packet, _MAX_PACKET_BYTES
+            self._state, pcm.ctypes.data, frames, self._packet, _ENCODED_BYTES
         )
         if size < 0:
             raise self._lib.refusal(f"encode {frames} frames", size)

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import threading
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
@@ -280,6 +282,23 @@ def test_while_the_daemon_stands_still_no_call_waits_for_it(
     figure(f"slowest call {longest_s * 1000:.0f} ms (a wait of 50 ms), close {closing_s:.3f} s")
 
 
+def test_many_closes_and_a_fork_do_not_queue_up_behind_a_daemon_that_stands_still(
+    private_graph: PrivateGraph,
+) -> None:
+    captures = [open_audio_capture(remote=private_graph.remote) for _ in range(16)]
+    with stopped(private_graph.processes[1]), ThreadPoolExecutor(16) as pool:
+        begin = time.monotonic()
+        closes = [pool.submit(capture.close) for capture in captures]
+        with warnings.catch_warnings(action="ignore"):  # a fork amid threads, which this is about
+            child = os.fork()
+        if child == 0:
+            os._exit(0)
+        for close in closes:
+            close.result()
+        assert time.monotonic() - begin < 2 * SCHEDULING_S
+        os.waitpid(child, 0)
+
+
 @pytest.mark.parametrize(
     ("opener", "begun"),
     [
@@ -372,6 +391,15 @@ def test_a_capture_and_a_microphone_outlive_the_session_manager(
             player.wait()
             private_graph.restart_manager()
             capture.drain()
+
+
+def test_a_capture_of_one_sink_dies_with_the_session_manager(private_graph: PrivateGraph) -> None:
+    with open_audio_capture(target=private_graph.sink, remote=private_graph.remote) as capture:
+        capture.next_chunk()
+        private_graph.restart_manager()
+        capture.drain()
+        with pytest.raises(CaptureDied, match="session manager"):
+            capture.next_chunk(timeout=1)
 
 
 def test_a_capture_follows_the_default_sink_and_never_records_a_source(

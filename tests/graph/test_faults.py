@@ -8,6 +8,7 @@ import gc
 import os
 import platform
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -449,6 +450,31 @@ def test_the_pump_works_with_its_defaults_in_the_users_session(
     with MicPump.start(tuning=PUMP_TUNING) as pump:
         wait_until("the microphone", lambda: "stagebox-mic" in private_graph.node_names())
         assert pump.stats.opens == 1
+
+
+OPENS = """
+import sys, stagebox
+with stagebox.open_audio_capture(remote=sys.argv[1]) as capture:
+    assert capture.next_chunk()
+"""
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
+def test_an_open_ends_where_libpipewire_looks_for_a_bus_and_forks(
+    private_graph: PrivateGraph,
+) -> None:
+    # Without the right to be real-time it asks for it over the session's bus, and without the
+    # address of that, but with a display, libdbus starts dbus-launch from inside our open.
+    env = {**untraced(private_graph.env), "DISPLAY": ":77"}
+    for name in ("DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"):
+        del env[name]
+    unprivileged = ["setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"]
+    subprocess.run(
+        [*unprivileged, sys.executable, "-c", OPENS, private_graph.remote],
+        env=env,
+        check=True,
+        timeout=20,
+    )
 
 
 # --- leaving nothing behind ----------------------------------------------------------------------
