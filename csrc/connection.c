@@ -149,8 +149,11 @@ static void forget_sink(struct sink *sink)
 static void on_global_remove(void *data, uint32_t id)
 {
     struct sbx_connection *connection = data;
+    struct sbx_watch *watch;
     struct sink *sink;
     struct sink *next;
+
+    spa_list_for_each(watch, &connection->watches, link) watch->removed(watch->data, id);
 
     spa_list_for_each_safe(sink, next, &connection->sinks, link)
     {

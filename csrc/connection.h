@@ -13,6 +13,7 @@ struct sbx_watch {
     struct spa_list link;
     void (*lost)(void *data, const char *why);      /* the connection died */
     void (*session_manager)(void *data, bool here); /* it came, or it went */
+    void (*removed)(void *data, uint32_t id);       /* an object, or our right to see it */
     void *data;
 };
 

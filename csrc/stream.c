@@ -76,6 +76,16 @@ static int join(struct sbx_stream *stream)
         stream->setup.flags | PW_STREAM_FLAG_MAP_BUFFERS | PW_STREAM_FLAG_RT_PROCESS, params, 1);
 }
 
+/* A revoked permission takes the node from our sight; some daemons then let it be linked to nothing
+ * and say no more. Thread: loop. */
+static void on_removed(void *data, uint32_t id)
+{
+    struct sbx_stream *stream = data;
+
+    if (stream->joined && sbx_stream_alive(stream) && pw_stream_get_node_id(stream->pw) == id)
+        die(stream, "the node was removed, or we may not see it any more");
+}
+
 /* Leave the graph and come back. Thread: loop. */
 static void rejoin(struct sbx_stream *stream)
 {
@@ -164,6 +174,7 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
     stream->watch = (struct sbx_watch){
         .lost = on_connection_lost,
         .session_manager = on_session_manager,
+        .removed = on_removed,
         .data = stream,
     };
     spa_list_init(&stream->watch.link);

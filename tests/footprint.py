@@ -43,13 +43,18 @@ class Footprint:
             resident_kib=int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_KIB,
         )
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """Threads and descriptors."""
+        return self.threads, self.descriptors
+
     def assert_grown_by_at_most(self, resident_kib: int) -> int:
         """Compare with how it is now; how many KiB it grew by."""
         after = Footprint.now()
         deadline = time.monotonic() + 1  # a thread that was joined is listed for a moment still
-        while after.threads > self.threads and time.monotonic() < deadline:
+        while after.held != self.held and time.monotonic() < deadline:
             after = Footprint.now()
-        assert (after.threads, after.descriptors) == (self.threads, self.descriptors)
+        assert after.held == self.held
         grown = after.resident_kib - self.resident_kib
         assert UNDER_ASAN or grown <= resident_kib, f"{grown} KiB more"
         return grown

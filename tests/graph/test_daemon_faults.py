@@ -167,6 +167,8 @@ def wait_until_heard(applications: Applications, opener: Opener) -> None:
         return float(np.abs(recorded[0]).max(initial=0)) > 0.3
 
     wait_until("the tone in a recording", is_heard)
+    # until then it holds descriptors for the link
+    wait_until("the recorder's end", lambda: opener.mic and opener.mic.stats.state == "idle")
 
 
 @pytest.fixture
