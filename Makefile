@@ -1,6 +1,5 @@
 # make demo   prove the main job on real audio, in a private PipeWire
-# make test   lint, then every test, with coverage; what fails is run once more: these tests listen
-#             to sound in real time, and a busy machine loses some of its own
+# make test   lint, then every test, with coverage
 # make reliability   the long tests behind docs/reliability.md; half an hour or more
 # make lint   formatting, linting, types, analysis
 # make wheel  a wheel and an sdist, in dist/
@@ -28,8 +27,7 @@ demo: $(VENV)/.built
 
 test: lint
 	$(PYTHON) -m coverage erase
-	$(PYTHON) -m coverage run -m pytest || \
-	    $(PYTHON) -m coverage run -m pytest --last-failed --last-failed-no-failures none
+	$(PYTHON) -m coverage run -m pytest
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report
 	$(PYTHON) -m coverage report --include='*/pump_state.py' --fail-under=100
