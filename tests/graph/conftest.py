@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import threading
 import time
@@ -99,12 +100,13 @@ class Applications:
         self._graph = graph
         self._directory = directory
         self._running: list[subprocess.Popen[bytes]] = []
+        self._numbers = itertools.count()
 
     def play(
         self, pcm: NDArray[np.float32], target: str | None = "stagebox-sink", name: str = "pw-play"
     ) -> subprocess.Popen[bytes]:
         """Play PCM into a sink; with None, have nobody link the player."""
-        path = self._directory / f"play-{len(self._running)}.wav"
+        path = self._directory / f"play-{next(self._numbers)}.wav"
         soundfile.write(path, pcm, SAMPLE_RATE, subtype="FLOAT")
         positions = ",".join(POSITIONS[pcm.shape[1]])
         command = ["pw-play", "--channel-map", positions, "--target", target or "0"]
@@ -116,7 +118,7 @@ class Applications:
         self, name: str = "stagebox-mic", channels: int = 2
     ) -> Iterator[list[NDArray[np.float32]]]:
         """Record a source for as long as the block lasts; the list then holds the PCM."""
-        path = self._directory / f"record-{len(self._running)}.wav"
+        path = self._directory / f"record-{next(self._numbers)}.wav"
         command = ["pw-record", "--target", name, "--format", "f32", "--rate", str(SAMPLE_RATE)]
         process = self._run([*command, "--channels", str(channels), str(path)])
         result: list[NDArray[np.float32]] = []

@@ -7,27 +7,27 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from stagebox.testing import PrivateGraph
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs(private_graph: PrivateGraph, example: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, example],
-        env=private_graph.env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "Stats(" in done.stdout.splitlines()[-1]
+def test_every_example_runs_and_they_run_side_by_side(private_graph: PrivateGraph) -> None:
+    running = {
+        path.stem: subprocess.Popen(
+            [sys.executable, path],
+            env=private_graph.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for path in EXAMPLES
+    }
+    for name, example in running.items():
+        printed, complaints = example.communicate(timeout=60)
+        assert (example.returncode, complaints) == (0, ""), name
+        assert "Stats(" in printed.splitlines()[-1], name
 
 
 def test_there_are_examples() -> None:

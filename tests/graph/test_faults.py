@@ -91,17 +91,6 @@ def test_a_socket_that_is_not_pipewires_is_refused_within_the_time(tmp_path: Pat
         thread.join()
 
 
-def test_a_daemon_that_does_not_answer_is_an_error_within_5_s(tmp_path: Path) -> None:
-    path = str(tmp_path / "mute")
-    with socket.socket(socket.AF_UNIX) as mute:
-        mute.bind(path)
-        mute.listen()
-        begin = time.monotonic()
-        with pytest.raises(PipeWireUnavailable, match="did not answer within 5 s"):
-            open_virtual_mic(remote=path)
-        assert 4.5 < time.monotonic() - begin < 7
-
-
 OPENING = """
 import sys, stagebox
 print("opening", flush=True)
