@@ -27,7 +27,8 @@ demo: $(VENV)/.built
 
 test: lint
 	$(PYTHON) -m coverage erase
-	$(PYTHON) -m coverage run -m pytest
+	$(PYTHON) -m coverage run -m pytest -m 'not memcheck and not alone' -n 2
+	$(PYTHON) -m coverage run -m pytest -m alone
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report
 	$(PYTHON) -m coverage report --include='*/pump_state.py' --fail-under=100

@@ -18,6 +18,9 @@ def main() -> int:
         signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
     from stagebox.cli import main as run  # noqa: PLC0415 - the moment in question
 
-    if interruptible:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    return run()
+    try:
+        if interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return run()
+    except KeyboardInterrupt:  # before there is a command that could answer
+        return _INTERRUPTED

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+pytestmark = pytest.mark.alone
+
 STAGEBOX = [sys.executable, "-m", "stagebox.cli"]
 
 

@@ -27,10 +27,13 @@ PROBE = Path(__file__).parents[1] / "native" / "rt_probe.c"
 WRITE, GETPPID, MMAP = "1", "110", "9"  # system calls of x86-64
 NOT_THERE = 77  # the status with which the probe ends where the kernel cannot do it
 
-pytestmark = pytest.mark.skipif(
-    (platform.machine(), platform.libc_ver()[0]) != ("x86_64", "glibc"),
-    reason="the probe is made for x86-64 and glibc",
-)
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(
+        (platform.machine(), platform.libc_ver()[0]) != ("x86_64", "glibc"),
+        reason="the probe is made for x86-64 and glibc",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

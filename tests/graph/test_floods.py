@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from stagebox.mic import PipeWireMic
     from tests.packets import Pcm
 
+pytestmark = pytest.mark.alone
+
 SEED = 20_261_122
 SENDERS = 8
 FLOOD_HZ, NORMAL_HZ = 300.0, 1000.0

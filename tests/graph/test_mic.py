@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from stagebox.mic import MicStats
     from stagebox.testing import PrivateGraph
 
+pytestmark = pytest.mark.alone
+
 
 def sum_of_fates(stats: MicStats) -> int:
     return (

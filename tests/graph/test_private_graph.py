@@ -150,10 +150,11 @@ def test_a_daemon_that_cannot_start_is_an_error_with_its_log(
     broken.write_text("#!/bin/sh\necho no luck today\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(PipeWireUnavailable, match="no luck today"):
-        PrivateGraph().start()
-    assert not list(tmp_path.glob("stagebox-graph-*"))
+    with tempfile.TemporaryDirectory(prefix="sb-") as scratch:  # a socket's path is short
+        monkeypatch.setattr(tempfile, "tempdir", scratch)
+        with pytest.raises(PipeWireUnavailable, match="no luck today"):
+            PrivateGraph().start()
+        assert not list(Path(scratch).iterdir())
 
 
 def test_wrong_channels_are_refused() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import stagebox_command
 from stagebox import PipeWireUnavailable
 from stagebox.cli import apps, entry, main, options, record, terminal, uplink
 from stagebox.cli.meter import Meter, peaks_dbfs
@@ -173,6 +174,14 @@ def test_a_long_message_is_still_one_line(
     monkeypatch.setattr(record, "run", failing)
     assert main(["record", "x.wav"]) == 1
     assert capsys.readouterr().err == "stagebox: did not come up pipewire.log: no\n"
+
+
+def test_ctrl_c_before_a_command_runs_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> argparse.ArgumentParser:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry, "_parser", interrupted)
+    assert stagebox_command.main() == 130
 
 
 def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
