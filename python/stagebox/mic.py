@@ -44,7 +44,8 @@ class MicStats:
         depth: frames in the ring now.
         target: frames the ring primes to.
         quantum: frames the recorder fetched last, 0 before it did.
-        state: "opening", "idle" (nobody records), "streaming", "dead", "closed".
+        state: "opening", "idle" (nobody records), "streaming", "dead", "closed". PipeWire 1.6 has
+            it stream to nobody while another microphone is recorded.
     """
 
     pushed: int

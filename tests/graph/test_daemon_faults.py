@@ -167,8 +167,6 @@ def wait_until_heard(applications: Applications, opener: Opener) -> None:
         return float(np.abs(recorded[0]).max(initial=0)) > 0.3
 
     wait_until("the tone in a recording", is_heard)
-    # until then it holds descriptors for the link
-    wait_until("the recorder's end", lambda: opener.mic and opener.mic.stats.state == "idle")
 
 
 @pytest.fixture
@@ -208,6 +206,8 @@ def test_a_host_outlives_its_daemons_and_ends_as_small_as_it_was(
             wait_until("another microphone", lambda: pump.stats.opens > len(deaths_s))
             returns_s.append(time.monotonic() - back_at)
             wait_until_heard(applications, opener)
+            # until then it holds descriptors for the link
+            wait_until("the recorder's end", lambda: opener.mic and opener.mic.stats.state == "idle")
             first = first or Footprint.now()
             assert deaths_s[-1] < 1, f"seed {seed}"
             limit_s = tuning.heartbeat + opener.took_s + SCHEDULING_S
