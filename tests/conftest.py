@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,6 +114,17 @@ def outcomes(
         except error as refusal:
             said[name] = str(refusal)
     return said
+
+
+def _malloc_is_libcs() -> bool:
+    maps = Path("/proc/self/maps")
+    return not maps.exists() or not re.search(r"lib[at]san", maps.read_text())
+
+
+needs_libcs_malloc = pytest.mark.skipif(
+    not _malloc_is_libcs(),
+    reason="a sanitizer's malloc has no figures of libc's, and its locks are held across a fork",
+)
 
 
 def untraced(env: Mapping[str, str]) -> dict[str, str]:

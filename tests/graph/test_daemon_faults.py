@@ -207,7 +207,9 @@ def test_a_host_outlives_its_daemons_and_ends_as_small_as_it_was(
             returns_s.append(time.monotonic() - back_at)
             wait_until_heard(applications, opener)
             # until then it holds descriptors for the link
-            wait_until("the recorder's end", lambda: opener.mic and opener.mic.stats.state == "idle")
+            wait_until(
+                "the recorder's end", lambda: opener.mic and opener.mic.stats.state == "idle"
+            )
             first = first or Footprint.now()
             assert deaths_s[-1] < 1, f"seed {seed}"
             limit_s = tuning.heartbeat + opener.took_s + SCHEDULING_S

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import untraced
+from tests.conftest import needs_libcs_malloc, untraced
 from tests.graph.conftest import Applications, tone
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ def force_quantum(graph: PrivateGraph, frames: int) -> None:
     subprocess.run(command, env=graph.env, capture_output=True, timeout=10, check=True)
 
 
+@needs_libcs_malloc
 def test_nothing_but_wake_ups_is_asked_of_the_system_while_streaming(
     private_graph: PrivateGraph,
     applications: Applications,

@@ -32,7 +32,7 @@ from stagebox import (
     open_audio_capture,
     open_virtual_mic,
 )
-from tests.conftest import untraced, wait_until
+from tests.conftest import needs_libcs_malloc, untraced, wait_until
 from tests.graph.conftest import Applications, recorded_mic, speak, tone, wait_for_recorder
 
 if TYPE_CHECKING:
@@ -579,6 +579,7 @@ def resident_kib() -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's malloc")
+@needs_libcs_malloc
 def test_the_end_of_a_connection_gives_the_system_back_what_malloc_has_free(
     private_graph: PrivateGraph,
 ) -> None:

@@ -30,7 +30,7 @@ from stagebox import (
     open_virtual_mic,
 )
 from stagebox.testing import PrivateGraph
-from tests.conftest import outcomes, untraced, wait_until
+from tests.conftest import needs_libcs_malloc, outcomes, untraced, wait_until
 from tests.graph.conftest import (
     STEADY_FRAMES,
     Applications,
@@ -603,6 +603,7 @@ print(count)
 """
 
 
+@needs_libcs_malloc
 def test_a_fork_amid_whatever_other_threads_do_harms_neither_parent_nor_child(
     graph: PrivateGraph, rounds: Callable[[int, int], int], figure: Callable[[str], None]
 ) -> None:
@@ -652,6 +653,7 @@ print(len(children))
 """
 
 
+@needs_libcs_malloc
 def test_a_child_forked_amid_an_open_of_its_parents_is_told_and_may_open_its_own(
     graph: PrivateGraph, rounds: Callable[[int, int], int]
 ) -> None:

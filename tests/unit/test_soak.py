@@ -21,6 +21,7 @@ from benchmarks.soak.sample import (
     read_samples,
 )
 from stagebox import SAMPLE_RATE, Chunk
+from tests.conftest import needs_libcs_malloc
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -269,6 +270,7 @@ def test_columns_are_named_after_their_part() -> None:
     assert columns["mic2_late_ms"] == 1
 
 
+@needs_libcs_malloc
 def test_a_process_takes_something() -> None:
     now = Process.now()
     assert now.rss_kib > now.heap_kib > 0
