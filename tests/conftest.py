@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import re
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+from tests.footprint import MALLOC_IS_LIBCS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -116,13 +116,8 @@ def outcomes(
     return said
 
 
-def _malloc_is_libcs() -> bool:
-    maps = Path("/proc/self/maps")
-    return not maps.exists() or not re.search(r"lib[at]san", maps.read_text())
-
-
 needs_libcs_malloc = pytest.mark.skipif(
-    not _malloc_is_libcs(),
+    not MALLOC_IS_LIBCS,
     reason="a sanitizer's malloc has no figures of libc's, and its locks are held across a fork",
 )
 

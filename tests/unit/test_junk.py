@@ -103,8 +103,10 @@ class Line:
 @contextmanager
 def open_line() -> Iterator[Line]:
     line = Line()
-    yield line
-    line.close()
+    try:
+        yield line
+    finally:
+        line.close()
 
 
 def packets_until_right(blocks: list[Pcm]) -> int:
