@@ -118,7 +118,7 @@ def outcomes(
 
 needs_libcs_malloc = pytest.mark.skipif(
     not MALLOC_IS_LIBCS,
-    reason="a sanitizer's malloc has no figures of libc's, and its locks are held across a fork",
+    reason="a sanitizer that brings one has no figures of libc's, and cannot follow a forked child",
 )
 
 

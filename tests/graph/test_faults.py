@@ -342,6 +342,7 @@ def test_a_connection_that_breaks_is_dead_whatever_broke_it(
         capture.read(1)
 
 
+@needs_libcs_malloc
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_may_not_use_what_is_its_parents_but_may_open_its_own(
     private_graph: PrivateGraph,
