@@ -199,7 +199,8 @@ static bool is_inherited(const struct sbx_capture *capture)
     return sbx_connection_inherited(capture->stream.connection);
 }
 
-int64_t sbx_capture_wait(sbx_capture *capture, uint32_t min_frames, int timeout_ms)
+/* Wait until min_frames are there. Returns how many are. */
+static int64_t await_frames(sbx_capture *capture, uint32_t min_frames, int timeout_ms)
 {
     struct pollfd woken = {.fd = capture->rt.wake_fd, .events = POLLIN};
 
@@ -227,25 +228,53 @@ bool sbx_capture_alive(const sbx_capture *capture)
     return !is_over(capture);
 }
 
-uint32_t sbx_capture_read(sbx_capture *capture, float *frames, uint32_t max_frames,
-                          struct sbx_block *block)
+/* With the reader locked: copy `count` frames, and have the eventfd say when there are more. */
+static void copy_out(struct sbx_capture *capture, float *frames, uint32_t count)
+{
+    if (count > 0)
+        sbx_ring_read(&capture->rt.ring, frames, count);
+    arm(capture, 1);
+}
+
+int64_t sbx_capture_next(sbx_capture *capture, float *frames, uint32_t max_frames, int timeout_ms,
+                         struct sbx_block *block)
 {
     struct sbx_ring *ring = &capture->rt.ring;
+    const int64_t waiting = await_frames(capture, 1, timeout_ms);
 
-    if (is_inherited(capture))
-        return 0;
+    *block = (struct sbx_block){0};
+    if (waiting <= 0)
+        return waiting;
     pthread_mutex_lock(&capture->reader);
-    uint32_t count = SPA_MIN(sbx_ring_depth(ring), max_frames);
-    if (count > 0 && block != NULL) {
+    const uint32_t depth = sbx_ring_depth(ring); /* another reader may have been faster */
+    if (depth > 0 && depth <= max_frames) {
         const struct sbx_mark front = sbx_ring_front(ring);
-        *block = (struct sbx_block){front.time_ns, front.lost_frames};
-        count = sbx_ring_contiguous(ring, count);
+        *block = (struct sbx_block){
+            .time_ns = front.time_ns,
+            .lost_frames = front.lost_frames,
+            .frames = sbx_ring_contiguous(ring, depth),
+        };
+        copy_out(capture, frames, block->frames);
     }
-    if (count > 0)
-        sbx_ring_read(ring, frames, count);
-    arm(capture, 1);
+    pthread_mutex_unlock(&capture->reader);
+    return depth;
+}
+
+/* Across losses. */
+static uint32_t read_up_to(struct sbx_capture *capture, float *frames, uint32_t most)
+{
+    pthread_mutex_lock(&capture->reader);
+    const uint32_t count = SPA_MIN(sbx_ring_depth(&capture->rt.ring), most);
+    copy_out(capture, frames, count);
     pthread_mutex_unlock(&capture->reader);
     return count;
+}
+
+int64_t sbx_capture_fill(sbx_capture *capture, float *frames, uint32_t count, int timeout_ms)
+{
+    const int64_t waiting = await_frames(capture, SPA_MIN(count, RING_FRAMES / 2), timeout_ms);
+
+    return waiting > 0 ? read_up_to(capture, frames, count) : waiting;
 }
 
 void sbx_capture_drain(sbx_capture *capture)

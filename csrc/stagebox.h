@@ -78,6 +78,7 @@ struct sbx_capture_stats {
 struct sbx_block {
     int64_t time_ns;      /* of the first frame */
     uint64_t lost_frames; /* dropped just before it */
+    uint32_t frames;
 };
 
 /* Begin to open. `channels` is 1, 2, 6 or 8. `target` is a sink's node.name, or NULL to follow
@@ -88,17 +89,19 @@ sbx_capture *sbx_capture_open(sbx_connection *connection, uint32_t channels, con
 /* Wait until the node is in the graph. 1: it is; 0: not within timeout_ms; SBX_DEAD. */
 int sbx_capture_wait_open(sbx_capture *capture, int timeout_ms);
 
-/* Wait until min_frames (at most half the ring) are there. Returns how many are, less than
- * min_frames if it died, if a signal came or after timeout_ms; SBX_DEAD when it died and
- * nothing is left; SBX_CLOSED. */
-int64_t sbx_capture_wait(sbx_capture *capture, uint32_t min_frames, int timeout_ms);
+/* Wait for frames, then copy out all that wait, if they fit; otherwise nothing is copied. Returns
+ * how many waited: 0 if a signal came or after timeout_ms; SBX_DEAD when it died and nothing is
+ * left; SBX_CLOSED. What was copied, block->frames, ends where frames were lost or the graph
+ * paused, so that the block is true for all of it. */
+int64_t sbx_capture_next(sbx_capture *capture, float *frames, uint32_t max_frames, int timeout_ms,
+                         struct sbx_block *block);
+
+/* Wait until `count` frames are there, or half a ring, then copy out up to `count`. Returns how
+ * many: fewer if it died, if a signal came or after timeout_ms; SBX_DEAD and SBX_CLOSED as above.
+ */
+int64_t sbx_capture_fill(sbx_capture *capture, float *frames, uint32_t count, int timeout_ms);
 
 bool sbx_capture_alive(const sbx_capture *capture);
-
-/* Copy out up to max_frames. With `block` the copy ends where frames were lost, so that block
- * is true for all of it; without, it goes on across the loss. Returns frames; 0 if none. */
-uint32_t sbx_capture_read(sbx_capture *capture, float *frames, uint32_t max_frames,
-                          struct sbx_block *block);
 
 /* Forget all that waits. */
 void sbx_capture_drain(sbx_capture *capture);

@@ -21,6 +21,8 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import numpy as np
+
 from . import arguments
 from .errors import (
     BackendDied,
@@ -35,7 +37,6 @@ from .layout import SAMPLE_RATE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Buffer
 
@@ -55,6 +56,10 @@ _SYSTEM_DIRECTORY: Final = Path("/run/pipewire")
 """Where libpipewire looks for a system-wide daemon."""
 
 _REASON_BYTES: Final = 256
+
+_RESAMPLERS_PLAY: Final = 16
+"""Frames by which one cycle's block may be longer than the last: a resampler's differ by one."""
+
 _FLOAT32_FORMATS: Final = ("f", "@f", "=f", "<f" if sys.byteorder == "little" else ">f")
 
 
@@ -293,7 +298,7 @@ def _forget(connection: Connection) -> None:
 # --- what goes across -----------------------------------------------------------------------
 
 
-def frames_of(pcm: Pcm, channels: int, *, writable: bool = False) -> tuple[Any, int]:
+def frames_of(pcm: Pcm, channels: int) -> tuple[Any, int]:
     """Return a C pointer to `pcm`, which it keeps alive, and its frames.
 
     `pcm` is any C-contiguous buffer of native float32, `(frames, channels)` or flat and
@@ -317,8 +322,6 @@ def frames_of(pcm: Pcm, channels: int, *, writable: bool = False) -> tuple[Any, 
         raise ValueError(
             f"flat PCM must hold whole frames of {channels} samples, not {shape[0]} samples"
         )
-    if writable and view.readonly:
-        raise ValueError("the buffer to fill must be writable")
     pointer = _extension().ffi.from_buffer("float[]", view)
     return pointer, view.nbytes // (4 * channels)
 
@@ -340,7 +343,10 @@ class Capture:
         ffi, lib = _extension()
         error = ffi.new("int *")
         name = ffi.NULL if target is None else arguments.text("target", target)
-        self._lib = lib
+        self._ffi, self._lib = ffi, lib
+        self._block_type = ffi.typeof("struct sbx_block *")
+        self._channels = channels
+        self._room = quantum_frames  # frames of the next block, as far as can be known
         # shared for as long as a stream that is open holds it
         self._connection: Connection | None = connection
         self._handle: Any = _owned(
@@ -366,32 +372,61 @@ class Capture:
             raise CaptureClosed("the capture is closed")
         return handle
 
-    def wait(self, min_frames: int, deadline: Deadline) -> int:
-        """Wait for frames and return how many are there: fewer at the deadline or at death."""
-        handle = self.handle
+    def next_block(self, deadline: Deadline) -> tuple[NDArray[np.float32], int, int]:
+        """Wait for frames and take all there are, up to the next loss.
+
+        The PCM, none at the deadline; the first frame's time; frames lost before it.
+        """
+        handle, ffi = self.handle, self._ffi
+        # Where the frames go is made before they come: to have it then costs more, as a processor
+        # that has slept begins with empty caches, and it would be time that passes meanwhile.
+        block = ffi.new(self._block_type)
+        pcm = np.empty((self._room, self._channels), np.float32)
+        pointer = ffi.from_buffer("float[]", pcm)
         while True:
-            depth = int(self._lib.sbx_capture_wait(handle, min_frames, deadline.slice_ms()))
-            if depth == self._lib.SBX_CLOSED:
-                raise CaptureClosed("the capture was closed while it was read")
-            if depth == self._lib.SBX_DEAD:
-                reason = _reason(self._lib.sbx_capture_error, handle)
-                raise CaptureDied(f"the capture's backend is gone: {reason}")
-            # With frames left a dead one says so later; without, C says now why it ended.
-            over = depth > 0 and not self._lib.sbx_capture_alive(handle)
-            if depth >= min_frames or deadline.passed or over:
-                return depth
+            waiting = self._lib.sbx_capture_next(
+                handle, pointer, len(pcm), deadline.slice_ms(), block
+            )
+            count = block.frames
+            if count:
+                self._room = count + _RESAMPLERS_PLAY
+                # What is much too large is not kept for the sake of what is in it.
+                if count * 2 < len(pcm):
+                    pcm = pcm[:count].copy()
+                return pcm[:count], block.time_ns, block.lost_frames
+            if waiting < 0:
+                raise self._end(handle, waiting)
+            if waiting > len(pcm):
+                pcm = np.empty((waiting, self._channels), np.float32)
+                pointer = ffi.from_buffer("float[]", pcm)
+            elif deadline.passed:
+                return pcm[:0].copy(), time.monotonic_ns(), 0
 
-    def read(self, out: Pcm, channels: int) -> int:
-        """Fill `out` with what waits, across losses. Frames."""
-        pointer, frames = frames_of(out, channels, writable=True)
-        return int(self._lib.sbx_capture_read(self.handle, pointer, frames, _extension().ffi.NULL))
+    def fill(self, pcm: NDArray[np.float32], deadline: Deadline) -> int:
+        """Wait for as many frames as `pcm` has, and copy them; across losses.
 
-    def read_block(self, out: Pcm, channels: int) -> tuple[int, int, int]:
-        """Fill `out` up to the next loss. Frames, the first one's time, frames lost before it."""
-        block = _extension().ffi.new("struct sbx_block *")
-        pointer, frames = frames_of(out, channels, writable=True)
-        count = int(self._lib.sbx_capture_read(self.handle, pointer, frames, block))
-        return count, int(block.time_ns), int(block.lost_frames)
+        How many there were: fewer at the deadline, or if it died meanwhile.
+        """
+        handle = self.handle
+        pointer = self._ffi.from_buffer("float[]", pcm, require_writable=True)
+        frames, filled = len(pcm), 0
+        while True:
+            count: int = self._lib.sbx_capture_fill(
+                handle, pointer + filled * self._channels, frames - filled, deadline.slice_ms()
+            )
+            if count < 0:
+                if filled and count == self._lib.SBX_DEAD:
+                    return filled  # the caller's; the next call says that it died
+                raise self._end(handle, count)
+            filled += count
+            if filled == frames or deadline.passed:
+                return filled
+
+    def _end(self, handle: Any, result: int) -> CaptureClosed | CaptureDied:
+        if result == self._lib.SBX_CLOSED:
+            return CaptureClosed("the capture was closed while it was read")
+        reason = _reason(self._lib.sbx_capture_error, handle)
+        return CaptureDied(f"the capture's backend is gone: {reason}")
 
     def drain(self) -> None:
         """Forget what waits."""

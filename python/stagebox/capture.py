@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import sys
-import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
 from . import _native, arguments
-from .errors import CaptureClosed, CaptureDied
+from .errors import CaptureClosed
 from .layout import CHANNELS, POSITIONS
 from .unshared import Unshared
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
-
-_LONGEST_WAIT_FRAMES: Final = 1 << 15
-"""A quarter of the C ring: what one wait may ask for, whatever a read asks for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,13 +184,7 @@ class PipeWireCapture(Unshared, AudioCapturer):
         )
 
     def next_chunk(self, timeout: float = 5.0) -> Chunk:
-        deadline = _native.Deadline(timeout)
-        while depth := self._native.wait(1, deadline):
-            pcm = np.empty((depth, self._channels), np.float32)
-            count, time_ns, lost_frames = self._native.read_block(pcm, self._channels)
-            if count:  # else another reader was faster
-                return Chunk(pcm[:count], time_ns, lost_frames)
-        return Chunk(np.empty((0, self._channels), np.float32), time.monotonic_ns(), 0)
+        return Chunk(*self._native.next_block(_native.Deadline(timeout)))
 
     def read(
         self, frames: int, timeout: float = 5.0, out: NDArray[np.float32] | None = None
@@ -202,18 +192,7 @@ class PipeWireCapture(Unshared, AudioCapturer):
         frames = arguments.whole("frames", frames)
         deadline = _native.Deadline(timeout)
         pcm = self._buffer(frames, out)
-        filled = 0
-        while filled < frames:
-            try:
-                depth = self._native.wait(min(frames - filled, _LONGEST_WAIT_FRAMES), deadline)
-            except CaptureDied:
-                if filled == 0:
-                    raise
-                break  # what came before is the caller's; the next call raises
-            filled += self._native.read(pcm[filled:], self._channels)
-            if depth == 0 or deadline.passed:
-                break
-        return pcm[:filled]
+        return pcm[: self._native.fill(pcm, deadline)]
 
     def _buffer(self, frames: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
         most = sys.maxsize // (np.dtype(np.float32).itemsize * self._channels)
@@ -272,6 +251,8 @@ class PipeWireCapture(Unshared, AudioCapturer):
 
     async def _readable(self) -> None:
         """Wait on a descriptor of our own, so that others may watch `fileno()` as well."""
+        import asyncio  # noqa: PLC0415 - a third of what `import stagebox` would take
+
         loop = asyncio.get_running_loop()
         readable: asyncio.Future[None] = loop.create_future()
         descriptor = self._native.duplicate_fd()

@@ -14,6 +14,7 @@
 #define CHANNELS 2U
 #define QUANTUM 256U
 #define BLOCK 480U
+#define ROOM (1U << 17) /* all that can wait */
 #define CAPTURED (48000U / 2)
 #define PLAYED (48000U / 2)
 
@@ -32,16 +33,15 @@ static void pause_ms(long ms)
 /* Reads until somebody closes the capture. */
 static void *read_on(void *unused)
 {
-    static float frames[BLOCK * CHANNELS];
+    static float frames[ROOM * CHANNELS];
     uint64_t got = 0;
     int64_t depth = 0;
 
     while (depth >= 0) {
         struct sbx_block block;
-        depth = sbx_capture_wait(capture, 1, TIMEOUT_MS);
-        const uint32_t count = sbx_capture_read(capture, frames, BLOCK, &block);
-        CHECK(count == 0 || block.time_ns > 0);
-        got += count;
+        depth = sbx_capture_next(capture, frames, ROOM, TIMEOUT_MS, &block);
+        CHECK(block.frames == 0 || block.time_ns > 0);
+        got += block.frames;
         if (got > CAPTURED)
             atomic_store(&read_enough, true);
     }

@@ -58,7 +58,7 @@ static void run_cycles(void)
 static void take(uint32_t most)
 {
     float frames[4];
-    const uint32_t count = sbx_capture_read(&capture, frames, most, NULL);
+    const uint32_t count = read_up_to(&capture, frames, most);
 
     for (uint32_t i = 0; i < count; i++)
         MODEL_CHECK(frames[i] == (float)(got + i + 1));
@@ -68,7 +68,7 @@ static void take(uint32_t most)
 /* As a language binding waits: until they are there, whatever else wakes it. */
 static void wait_for(uint32_t frames)
 {
-    while (sbx_capture_wait(&capture, frames, FOR_EVER) < frames)
+    while (await_frames(&capture, frames, FOR_EVER) < frames)
         ;
 }
 
@@ -111,7 +111,7 @@ static void poll_the_eventfd(void)
 /* A wait that timed out leaves the eventfd as a read does. */
 static void time_out_and_poll(void)
 {
-    sbx_capture_wait(&capture, plan->cycles + 1, 100);
+    await_frames(&capture, plan->cycles + 1, 100);
     poll_the_eventfd();
 }
 
@@ -128,7 +128,7 @@ static void read_until(int64_t end)
 {
     int64_t depth;
 
-    while ((depth = sbx_capture_wait(&capture, 1, FOR_EVER)) >= 0)
+    while ((depth = await_frames(&capture, 1, FOR_EVER)) >= 0)
         take(4);
     MODEL_CHECK(depth == end);
 }
@@ -136,7 +136,7 @@ static void read_until(int64_t end)
 static void read_until_closed(void)
 {
     read_until(SBX_CLOSED);
-    MODEL_CHECK(sbx_capture_wait(&capture, 1, FOR_EVER) == SBX_CLOSED);
+    MODEL_CHECK(await_frames(&capture, 1, FOR_EVER) == SBX_CLOSED);
 }
 
 static void read_until_dead(void)
@@ -152,7 +152,7 @@ static void take_half(void)
 
     while (taken < plan->cycles / 2) {
         wait_for(1);
-        taken += sbx_capture_read(&capture, &frame, 1, NULL);
+        taken += read_up_to(&capture, &frame, 1);
     }
 }
 
