@@ -1,6 +1,8 @@
 # make demo   prove the main job on real audio, in a private PipeWire
 # make test   lint, then every test, with coverage
 # make reliability   the long tests behind docs/reliability.md; half an hour or more
+# make bench  how fast, beside what else people use: benchmarks/results/; a quarter of an hour
+# make bench-quick   a minute of that, which fails on frames lost and on more instructions
 # make lint   formatting, linting, types, analysis
 # make wheel  a wheel and an sdist, in dist/
 # make check-wheel   the same, and tests it on each CPython that pyproject.toml names
@@ -15,12 +17,13 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-C := $(wildcard csrc/*.[ch]) $(wildcard tests/native/*.[ch] tests/native/*/*.[ch])
+C := $(wildcard csrc/*.[ch]) $(wildcard tests/native/*.[ch] tests/native/*/*.[ch]) \
+    $(wildcard benchmarks/floor/*.[ch])
 PY := python tests examples benchmarks csrc scripts
 WARNINGS_ARE_ERRORS := -C cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON
 
 .PHONY: demo test reliability sanitize sanitize-address sanitize-undefined sanitize-thread memcheck \
-    matrix wheel check-wheel lint format clean system
+    matrix wheel check-wheel bench bench-quick bench-system lint format clean system
 
 demo: $(VENV)/.built
 	$(VENV)/bin/stagebox demo
@@ -55,6 +58,12 @@ sanitize-address sanitize-undefined sanitize-thread: sanitize-%: $(VENV)/.built
 
 memcheck: $(VENV)/.built
 	$(PYTHON) -m pytest -m memcheck
+
+bench: $(VENV)/.built $(VENV)/.contenders
+	$(PYTHON) -m benchmarks
+
+bench-quick: $(VENV)/.built | bench-system
+	$(PYTHON) -m benchmarks.quick
 
 matrix: $(VENV)/.built
 	$(PYTHON) scripts/matrix.py
@@ -94,6 +103,14 @@ $(VENV)/.ready: pyproject.toml | system
 
 $(VENV)/.release: $(VENV)/.ready
 	$(PYTHON) -m pip install --quiet --group release
+	touch $@
+
+bench-system:
+	@scripts/install-system-packages bench
+
+$(VENV)/.contenders: $(VENV)/.ready pyproject.toml | bench-system
+	$(PYTHON) scripts/requirements.py bench > $(VENV)/contenders.txt
+	$(PYTHON) -m pip install --quiet -r $(VENV)/contenders.txt
 	touch $@
 
 # Editable: Python changes need no install, C changes an incremental build in build/.

@@ -1,4 +1,1 @@
-"""One script a question: `python -m benchmarks.NAME --help` says which.
-
-Not part of the package that is installed; they run from a checkout.
-"""
+"""How fast, beside what else people use: one script a question. `python -m benchmarks --help`."""

@@ -1,0 +1,99 @@
+"""What is lost when the interpreter is busy?
+
+Two threads compute in pure Python, without a pause, beside the reader in its process. A C program
+plays a ramp, so that every frame lost shows, and how old the others were when the reader had them.
+The quantum is 256 frames.
+
+  python -m benchmarks.busy_interpreter
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from .kit.answer import Answer, Panel, Target, machine
+from .kit.graph import bench_graph
+from .kit.listening import FLOOR, READERS, STAGEBOX, Heard, Listening
+from .kit.reader import SETTINGS, WARM_UP_S
+from .kit.rounds import take_turns
+from .kit.script import Options, run
+from .kit.timeline import RATE_HZ
+
+QUANTUM: Final = 256
+BUSY_THREADS: Final = 2
+TURN_S: Final = 6.0
+OLDEST_MS: Final = 40.0
+
+PYTHONS: Final = tuple(name for name in READERS if name != FLOOR)
+
+
+def ask(options: Options) -> Answer:
+    """Measure, and say what came of it."""
+    seconds = TURN_S * options.scale
+    with bench_graph() as graph:
+        graph.force_quantum(QUANTUM)
+        listening = Listening(graph, options.scratch)
+        turns = take_turns(
+            PYTHONS,
+            lambda name: listening.turn(name, QUANTUM, seconds, BUSY_THREADS),
+            options.rounds,
+            "busy interpreter",
+        )
+        version = graph.version
+    due = (seconds - WARM_UP_S) * RATE_HZ
+    lost = sum(heard.lost for heard in turns[STAGEBOX])
+    age = turns.spread(STAGEBOX, age_ms)
+
+    def missing(heard: Heard) -> float:
+        return max(0.0, 100 * (1 - heard.delivered / due))
+
+    return Answer(
+        name="busy_interpreter",
+        question="What is lost when the interpreter is busy?",
+        how=f"{BUSY_THREADS} threads computing in pure Python beside the reader, "
+        f"{options.rounds} turns of {seconds:g} s. Not delivered: of the frames due in that time, "
+        "lost or still on their way. Age: of a block's oldest frame. "
+        + "; ".join(f"{name}: {text}" for name, text in SETTINGS.items())
+        + ".",
+        header=("reader", "frames lost on the way", "not delivered, %", "age p50, ms", "p99, ms"),
+        rows=[
+            (
+                name,
+                turns.spread(name, lambda heard: heard.lost).text(0),
+                turns.spread(name, missing).text(1),
+                turns.spread(name, lambda heard: heard.age(50)).text(1),
+                turns.spread(name, age_ms).text(1),
+            )
+            for name in PYTHONS
+        ],
+        targets=[
+            Target("0 frames lost", str(lost), lost == 0),
+            Target(
+                f"age p99 at most {OLDEST_MS:g} ms", f"{age.text()} ms", age.median <= OLDEST_MS
+            ),
+        ],
+        panels=[
+            Panel(
+                "not delivered",
+                "% of the frames",
+                {name: [missing(heard) for heard in turns[name]] for name in PYTHONS},
+            ),
+            Panel(
+                "age of a block's oldest frame, p99",
+                "ms",
+                {name: [age_ms(heard) for heard in turns[name]] for name in PYTHONS},
+            ),
+        ],
+        figures={name: [heard.figures() for heard in turns[name]] for name in PYTHONS},
+        machine=machine(version),
+    )
+
+
+def age_ms(heard: Heard) -> float:
+    """What one of a hundred blocks exceeds, ms."""
+    return heard.age(99)
+
+
+if __name__ == "__main__":
+    sys.exit(run(ask, __doc__))

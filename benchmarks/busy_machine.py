@@ -1,0 +1,97 @@
+"""What is lost when the machine is busy?
+
+As many processes compute without a pause as make two for each processor. A C program plays a ramp,
+so that every frame lost shows; and frames of silence are cycles that the player itself missed. The
+quantum is 256 frames. The floor is a C reader on libpipewire with a ring and an eventfd.
+
+  python -m benchmarks.busy_machine
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
+
+from .kit.answer import Answer, Panel, Target, machine
+from .kit.graph import bench_graph
+from .kit.listening import FLOOR, READERS, STAGEBOX, Heard, Listening
+from .kit.reader import SETTINGS
+from .kit.rounds import take_turns
+from .kit.script import Options, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+QUANTUM: Final = 256
+TURN_S: Final = 6.0
+
+
+def ask(options: Options) -> Answer:
+    """Measure, and say what came of it."""
+    spinners = 2 * (os.cpu_count() or 1)
+    with bench_graph() as graph:
+        graph.force_quantum(QUANTUM)
+        listening = Listening(graph, options.scratch)
+
+        def turn(name: str) -> Heard:
+            with spinning(spinners):
+                return listening.turn(name, QUANTUM, TURN_S * options.scale)
+
+        turns = take_turns(READERS, turn, options.rounds, "busy machine")
+        version = graph.version
+    ours, floors = (sum(heard.lost for heard in turns[name]) for name in (STAGEBOX, FLOOR))
+    return Answer(
+        name="busy_machine",
+        question="What is lost when the machine is busy?",
+        how=f"{spinners} processes computing, {options.rounds} turns of "
+        f"{TURN_S * options.scale:g} s. Lost: frames of the ramp that never came, be it that "
+        "the reader's cycle was missed or its ring was full. "
+        + "; ".join(f"{name}: {text}" for name, text in SETTINGS.items())
+        + ".",
+        header=("reader", "frames lost in a turn", "in all", "latency p50, ms", "p99, ms"),
+        rows=[
+            (
+                name,
+                turns.spread(name, lambda heard: heard.lost).text(0),
+                str(sum(heard.lost for heard in turns[name])),
+                turns.spread(name, lambda heard: heard.p50).text(),
+                turns.spread(name, lambda heard: heard.p99).text(),
+            )
+            for name in READERS
+        ],
+        targets=[Target("no more lost than the floor", f"{ours} to {floors}", ours <= floors)],
+        panels=[
+            Panel(
+                "frames lost in a turn",
+                "frames",
+                {name: [heard.lost for heard in turns[name]] for name in READERS},
+            ),
+            Panel(
+                "latency, p99",
+                "ms",
+                {name: [heard.p99 for heard in turns[name]] for name in READERS},
+            ),
+        ],
+        figures={name: [heard.figures() for heard in turns[name]] for name in READERS},
+        machine=machine(version),
+    )
+
+
+@contextlib.contextmanager
+def spinning(count: int) -> Iterator[None]:
+    """Keep that many processors busy, or share them."""
+    command = [sys.executable, "-c", "while True: pass"]
+    processes = [subprocess.Popen(command) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(run(ask, __doc__))

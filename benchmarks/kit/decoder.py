@@ -1,0 +1,117 @@
+"""One contender decodes packets, in a process of its own.
+
+    python -m benchmarks.kit.decoder CONTENDER FILE --block 960 --times 4
+
+FILE holds packets, each after its length (uint32). Prints the CPU that one took, as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .timeline import RATE_HZ
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BATCH: Final = 32
+"""Packets sent at once: half of what the pump's queue holds."""
+
+
+def load(path: Path) -> list[bytes]:
+    """Read the packets."""
+    data, packets, at = path.read_bytes(), [], 0
+    while at < len(data):
+        (length,) = struct.unpack_from("=I", data, at)
+        packets.append(data[at + 4 : at + 4 + length])
+        at += 4 + length
+    return packets
+
+
+def save(packets: Sequence[bytes], path: Path) -> None:
+    """Write what `load` and opus_loop.c read."""
+    path.write_bytes(b"".join(struct.pack("=I", len(packet)) + packet for packet in packets))
+
+
+class CountingMic:
+    """A microphone that takes everything, and says when a batch has come."""
+
+    alive = True
+    channels = 2
+    stats = None
+
+    def __init__(self) -> None:
+        self.blocks = 0
+        self.batch_came = threading.Event()
+
+    def push(self, _pcm: object) -> bool:
+        """Take a block."""
+        self.blocks += 1
+        if self.blocks % BATCH == 0:
+            self.batch_came.set()
+        return True
+
+    def discard(self) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def pump(packets: Sequence[bytes], _block: int, times: int) -> float:
+    """Through this project's pump, its queue and its state machine; CPU in seconds."""
+    from stagebox import MicPump  # noqa: PLC0415 - each process loads its own contender alone
+
+    mic = CountingMic()
+    batches = [packets[at : at + BATCH] for at in range(0, len(packets), BATCH)]
+    with MicPump.start(lambda _channels: mic) as running, running.sender() as sender:
+        while running.stats.state != "running":
+            time.sleep(0.01)
+        time.sleep(0.05)
+        begin = time.process_time()
+        for batch in batches * times:
+            mic.batch_came.clear()
+            for packet in batch:
+                if not sender.try_send(packet):
+                    raise RuntimeError("the queue is full")
+            mic.batch_came.wait()
+        return time.process_time() - begin
+
+
+def opuslib(packets: Sequence[bytes], block: int, times: int) -> float:
+    """With opuslib.Decoder, as it documents it; CPU in seconds."""
+    from opuslib import Decoder  # noqa: PLC0415
+
+    decoder = Decoder(RATE_HZ, 2)
+    begin = time.process_time()
+    for packet in list(packets) * times:
+        decoder.decode_float(packet, block)
+    return time.process_time() - begin
+
+
+CONTENDERS: Final[dict[str, Any]] = {"stagebox pump": pump, "opuslib.Decoder": opuslib}
+
+
+def main() -> int:
+    """Decode as the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kit.decoder", description=__doc__)
+    parser.add_argument("contender", choices=CONTENDERS)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--block", type=int, required=True, help="frames in a packet")
+    parser.add_argument("--times", type=int, default=4)
+    options = parser.parse_args()
+    packets = load(options.file)
+    cpu_s = CONTENDERS[options.contender](packets, options.block, options.times)
+    print(json.dumps({"us": cpu_s * 1e6 / len(packets) / options.times}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""A turn: a ramp plays, a contender reads it, and what it had when is worked out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from stagebox import StageboxError
+
+from .floor import build
+from .graph import SINK
+from .reader import CONTENDERS, WARM_UP_S
+from .timeline import Blocks, ages_ms, latencies_ms, percentile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .graph import BenchGraph
+
+FLOOR: Final = "floor (C)"
+STAGEBOX: Final = "stagebox"
+READERS: Final = (STAGEBOX, FLOOR, *(name for name in CONTENDERS if name != STAGEBOX))
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a reader had of a turn, after its warm-up.
+
+    Attributes:
+        latency_ms: from a quantum's write in the player's callback to the reader's holding it.
+        age_ms: of each block's oldest frame, when the reader held the block.
+        lost: frames between the first and the last that were not delivered: cycles were missed, or
+            the reader was late.
+        dropped: of these, those that the reader itself says it was too late for; 0 where it
+            does not say.
+        delivered: frames that were.
+        cpu: of a core, its own and its helpers'.
+        server_cpu: of a core, of the PulseAudio emulation.
+        open_s: how long its open took, where it says so.
+    """
+
+    latency_ms: NDArray[np.float64]
+    age_ms: NDArray[np.float64]
+    lost: int
+    dropped: int
+    delivered: int
+    cpu: float
+    server_cpu: float
+    open_s: float
+
+    @property
+    def p50(self) -> float:
+        """The median latency, ms."""
+        return percentile(self.latency_ms, 50)
+
+    @property
+    def p99(self) -> float:
+        """The latency that one of a hundred exceeds, ms."""
+        return percentile(self.latency_ms, 99)
+
+    def age(self, at: float) -> float:
+        """A percentile of the ages, ms."""
+        return percentile(self.age_ms, at)
+
+    def figures(self) -> dict[str, float]:
+        """Return what is kept of it."""
+        return {
+            "latency_p50_ms": self.p50,
+            "latency_p99_ms": self.p99,
+            "age_p99_ms": self.age(99),
+            "lost_frames": self.lost,
+            "dropped_frames": self.dropped,
+            "delivered_frames": self.delivered,
+            "cpu_of_a_core": self.cpu,
+            "server_cpu_of_a_core": self.server_cpu,
+        }
+
+
+class Listening:
+    """Has contenders read, one at a time."""
+
+    def __init__(self, graph: BenchGraph, scratch: Path) -> None:
+        self._graph = graph
+        self._scratch = scratch
+        self._player = build("player", scratch, "libpipewire-0.3")
+        self._floor = build("reader", scratch, "libpipewire-0.3")
+
+    def turn(self, name: str, quantum: int, seconds: float, busy_threads: int = 0) -> Heard:
+        """Have one read for some seconds; the floor has no threads that could be busy."""
+        played, held = self._scratch / "played", self._scratch / "held"
+        held.unlink(missing_ok=True)
+        with self._graph.program(str(self._player), SINK, str(quantum), str(played)):
+            self._graph.wait_for_nodes("bench-player")
+            cost = self._read(name, quantum, seconds, held, busy_threads)
+        written, had = Blocks.load(played), Blocks.load(held)
+        if not len(had):
+            raise StageboxError(f"{name} heard nothing")
+        had = had.after(int(had.time_ns[0] + WARM_UP_S * 1e9))
+        return Heard(
+            latency_ms=latencies_ms(written, had),
+            age_ms=ages_ms(written, had),
+            lost=had.lost,
+            dropped=cost.get("lost") or 0,
+            delivered=had.delivered,
+            cpu=cost["cpu_s"] / cost["wall_s"],
+            server_cpu=cost.get("server_cpu_s", 0.0) / cost["wall_s"],
+            open_s=cost.get("open_s", 0.0),
+        )
+
+    def _read(
+        self, name: str, quantum: int, seconds: float, log: Path, busy_threads: int
+    ) -> dict[str, Any]:
+        if name == FLOOR:
+            command = [str(self._floor), SINK, str(quantum), str(seconds), str(log)]
+        else:
+            command = [sys.executable, "-m", "benchmarks.kit.reader", name]
+            command += ["--quantum", str(quantum), "--seconds", str(seconds), "--log", str(log)]
+            command += ["--busy", str(busy_threads), "--server", str(self._graph.pulse_pid)]
+        done = subprocess.run(
+            command,
+            env=self._graph.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds + 60,
+        )
+        if done.returncode:
+            raise StageboxError(f"{name}: {done.stderr.strip()[-1000:]}")
+        cost: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return cost

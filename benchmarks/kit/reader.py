@@ -1,0 +1,232 @@
+"""One contender reads a sink's monitor, in a process of its own.
+
+    python -m benchmarks.kit.reader CONTENDER --quantum 256 --seconds 5 --log FILE
+
+It notes when it held which frames, and prints what that cost as a line of JSON. PULSE_SOURCE says
+what the PulseAudio clients record. The contenders' settings are the lowest latency that each
+offers at that quantum; `SETTINGS` states them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from .cpu import cpu_s
+from .graph import SINK
+from .timeline import RATE_HZ, BlockLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    Note = Callable[[NDArray[np.float32]], None]
+
+WARM_UP_S: Final = 0.5
+
+SETTINGS: Final = {
+    "stagebox": "next_chunk(), quantum_frames=Q",
+    "pw-record": "--latency Q, a pipe, os.read",
+    "parec": "--latency-msec=1 --process-time-msec=1, a pipe, os.read",
+    "soundcard": "recorder(blocksize=Q), record(None)",
+    "sounddevice": "InputStream(blocksize=Q, latency='low') with a callback, ALSA's pulse device",
+}
+"""What is measured; Q is the graph's quantum."""
+
+
+class Contender:
+    """What reads, and the processes that do it for it."""
+
+    def __init__(self, quantum: int, note: Note) -> None:
+        self.quantum = quantum
+        self.note = note
+        self.stopping = False
+        self.helpers: list[int] = []
+        self.lost: int | None = None
+
+    def run(self, until: float) -> None:
+        """Read until then (time.monotonic)."""
+        raise NotImplementedError
+
+
+class Stagebox(Contender):
+    """This project."""
+
+    def run(self, until: float) -> None:
+        """Read until then."""
+        import stagebox  # noqa: PLC0415 - each process loads its own contender alone
+
+        with stagebox.open_audio_capture(target=SINK, quantum_frames=self.quantum) as capture:
+            while time.monotonic() < until:
+                self.note(capture.next_chunk().pcm)
+            self.lost = capture.stats.lost
+
+
+class Soundcard(Contender):
+    """SoundCard, over PulseAudio's library."""
+
+    def run(self, until: float) -> None:
+        """Read until then."""
+        import soundcard  # noqa: PLC0415
+
+        source = soundcard.get_microphone(f"{SINK}.monitor", include_loopback=True)
+        with source.recorder(RATE_HZ, channels=2, blocksize=self.quantum) as recorder:
+            while time.monotonic() < until:
+                self.note(recorder.record(numframes=None))
+
+
+class Sounddevice(Contender):
+    """python-sounddevice, over PortAudio, ALSA and its plugin."""
+
+    def run(self, until: float) -> None:
+        """Read until then."""
+        import sounddevice  # noqa: PLC0415
+
+        def callback(pcm: NDArray[np.float32], _frames: int, _time: Any, _status: Any) -> None:
+            self.note(pcm)
+
+        with sounddevice.InputStream(
+            samplerate=RATE_HZ,
+            blocksize=self.quantum,
+            device="pulse",
+            channels=2,
+            dtype="float32",
+            latency="low",
+            callback=callback,
+        ):
+            time.sleep(until - time.monotonic())
+
+
+class Piped(Contender):
+    """A program that writes raw PCM to a pipe."""
+
+    command: tuple[str, ...]
+
+    def run(self, until: float) -> None:
+        """Read until then."""
+        command = [part.replace("Q", str(self.quantum)) for part in self.command]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as program:
+            assert program.stdout is not None  # noqa: S101 - asked for
+            self.helpers.append(program.pid)
+            descriptor = program.stdout.fileno()
+            rest = b""
+            while time.monotonic() < until:
+                data = rest + os.read(descriptor, 1 << 16)
+                whole = len(data) & ~7
+                rest = data[whole:]
+                self.note(np.frombuffer(data, np.float32, whole // 4).reshape(-1, 2))
+            program.kill()
+
+
+class PwRecord(Piped):
+    """PipeWire's recorder."""
+
+    command = (
+        *("pw-record", "--target", SINK, "--latency", "Q", "--format", "f32"),
+        *("--rate", str(RATE_HZ), "--channels", "2", "-P", "{ stream.capture.sink=true }", "-"),
+    )
+
+
+class Parec(Piped):
+    """PulseAudio's recorder."""
+
+    command = (
+        *("parec", f"--device={SINK}.monitor", "--latency-msec=1", "--process-time-msec=1"),
+        *("--format=float32le", f"--rate={RATE_HZ}", "--channels=2", "--raw"),
+    )
+
+
+CONTENDERS: Final[dict[str, type[Contender]]] = {
+    "stagebox": Stagebox,
+    "pw-record": PwRecord,
+    "parec": Parec,
+    "soundcard": Soundcard,
+    "sounddevice": Sounddevice,
+}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Read for a while; return what it cost after the warm-up."""
+    log = BlockLog()
+    clock = time.monotonic_ns
+
+    def note(pcm: NDArray[np.float32]) -> None:
+        log.note(clock(), pcm)
+
+    contender = CONTENDERS[options.contender](options.quantum, note)
+    begin = time.monotonic()
+    costs: list[tuple[float, float, float]] = []
+
+    def look() -> None:
+        """Note what has been used; before the end, as a helper ends with it."""
+        own = time.process_time() + sum(map(cpu_s, contender.helpers))
+        server = cpu_s(options.server) if options.server else 0.0
+        costs.append((time.monotonic(), own, server))
+
+    timers = [
+        threading.Timer(after, look) for after in (WARM_UP_S, options.seconds - WARM_UP_S / 5)
+    ]
+    for timer in timers:
+        timer.start()
+    with _busy_threads(options.busy):
+        contender.run(begin + options.seconds)
+    for timer in timers:
+        timer.join()
+    log.save(options.log)
+    (since, own, server), (end, own_end, server_end) = costs
+    return {
+        "cpu_s": own_end - own,
+        "server_cpu_s": server_end - server,
+        "wall_s": end - since,
+        "lost": contender.lost,
+    }
+
+
+@contextlib.contextmanager
+def _busy_threads(count: int) -> Iterator[None]:
+    """Have other threads compute in pure Python meanwhile."""
+    stop = threading.Event()
+
+    def spin() -> None:
+        number = 0
+        while not stop.is_set():
+            for _ in range(1000):
+                number = (number * 31 + 7) % 1_000_003
+
+    threads = [threading.Thread(target=spin) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def main() -> int:
+    """Read as the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kit.reader", description=__doc__)
+    parser.add_argument("contender", choices=CONTENDERS)
+    parser.add_argument("--quantum", type=int, default=256)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--busy", type=int, default=0, help="threads that compute meanwhile")
+    parser.add_argument("--server", type=int, default=0, help="a process whose CPU counts, too")
+    print(json.dumps(measure(parser.parse_args())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
