@@ -14,12 +14,12 @@ from operator import attrgetter
 from typing import Final
 
 from .kit import voice
-from .kit.answer import Answer, Panel, Target, machine
+from .kit.answer import Answer, Target
 from .kit.graph import bench_graph
 from .kit.rounds import take_turns
 from .kit.script import Options, run
-from .kit.talker import QUANTUM, SETTINGS
-from .kit.talking import Said, Talking
+from .kit.talker import QUANTUM
+from .kit.talking import Said, Talking, answer
 from .kit.timeline import RATE_HZ
 
 BLOCKS: Final = {"5 ms": 240, "10 ms": 480, "20 ms": 960}
@@ -27,8 +27,6 @@ PUSHED: Final = "stagebox"
 PASSED: Final = "stagebox pump"
 NAMES: Final = (PASSED, PUSHED)
 TURN_S: Final = 5.0
-
-p50, p99 = attrgetter("p50"), attrgetter("p99")
 
 
 def ask(options: Options) -> Answer:
@@ -54,7 +52,7 @@ def ask(options: Options) -> Answer:
         version = graph.version
     targets = []
     for length, block in BLOCKS.items():
-        more = turns.difference((PASSED, length), (PUSHED, length), p50)
+        more = turns.difference((PASSED, length), (PUSHED, length), attrgetter("p50"))
         most = 1000 * block / RATE_HZ + 1
         targets.append(
             Target(
@@ -63,38 +61,12 @@ def ask(options: Options) -> Answer:
                 more.median <= most,
             )
         )
-    return Answer(
-        name="passthrough",
-        question="How long after a sender got a packet does an application record it?",
-        how="From handing it over to the recorder's holding its first frame, ms. "
-        + "; ".join(f"{name}: {SETTINGS[name]}" for name in NAMES)
-        + ".",
-        header=("what", *(f"{p}, {length}" for length in BLOCKS for p in ("p50", "p99"))),
-        rows=[
-            (
-                name,
-                *(
-                    turns.spread((name, length), at).text()
-                    for length in BLOCKS
-                    for at in (p50, p99)
-                ),
-            )
-            for name in NAMES
-        ],
-        targets=targets,
-        panels=[
-            Panel(
-                f"p50, {length}",
-                "ms",
-                {name: [p50(said) for said in turns[name, length]] for name in NAMES},
-            )
-            for length in BLOCKS
-        ],
-        figures={
-            f"{name}, {length}": [said.figures() for said in turns[name, length]]
-            for name, length in cases
-        },
-        machine=machine(version),
+    return answer(
+        "passthrough",
+        "How long after a sender got a packet does an application record it?",
+        turns,
+        targets,
+        version,
     )
 
 

@@ -14,20 +14,18 @@ import sys
 from operator import attrgetter
 from typing import Final
 
-from .kit.answer import Answer, Panel, Target, machine
+from .kit.answer import Answer, Target
 from .kit.graph import bench_graph
 from .kit.rounds import take_turns
 from .kit.script import Options, run
-from .kit.talker import QUANTUM, SETTINGS
-from .kit.talking import Said, Talking
+from .kit.talker import QUANTUM
+from .kit.talking import Said, Talking, answer
 
 BLOCKS: Final = {"5 ms": 240, "20 ms": 960}
 STAGEBOX: Final = "stagebox"
 NAMES: Final = (STAGEBOX, "pacat", "pw-cat")
 TURN_S: Final = {STAGEBOX: 12.0, "pacat": 4.0, "pw-cat": 4.0}
 MOST: Final = 0.6
-
-p50, p99 = attrgetter("p50"), attrgetter("p99")
 
 
 def ask(options: Options) -> Answer:
@@ -45,8 +43,10 @@ def ask(options: Options) -> Answer:
         version = graph.version
     targets = []
     for length in BLOCKS:
-        best = min(NAMES[1:], key=lambda name: turns.spread((name, length), p50).median)
-        ratio = turns.ratio((STAGEBOX, length), (best, length), p50)
+        best = min(
+            NAMES[1:], key=lambda name: turns.spread((name, length), attrgetter("p50")).median
+        )
+        ratio = turns.ratio((STAGEBOX, length), (best, length), attrgetter("p50"))
         underruns = sum(said.underruns for said in turns[STAGEBOX, length])
         talked_s = options.rounds * TURN_S[STAGEBOX] * options.scale
         targets += [
@@ -57,38 +57,12 @@ def ask(options: Options) -> Answer:
             ),
             Target(f"{length}: 0 underruns in {talked_s:g} s", str(underruns), underruns == 0),
         ]
-    return Answer(
-        name="voice_in_latency",
-        question="How long after a block is pushed does an application record it?",
-        how="From handing a block over to the recorder's holding its first frame, ms. "
-        + "; ".join(f"{name}: {SETTINGS[name]}" for name in NAMES)
-        + ".",
-        header=("microphone", *(f"{p}, {length}" for length in BLOCKS for p in ("p50", "p99"))),
-        rows=[
-            (
-                name,
-                *(
-                    turns.spread((name, length), at).text()
-                    for length in BLOCKS
-                    for at in (p50, p99)
-                ),
-            )
-            for name in NAMES
-        ],
-        targets=targets,
-        panels=[
-            Panel(
-                f"p50, blocks of {length}",
-                "ms",
-                {name: [p50(said) for said in turns[name, length]] for name in NAMES},
-            )
-            for length in BLOCKS
-        ],
-        figures={
-            f"{name}, {length}": [said.figures() for said in turns[name, length]]
-            for name, length in cases
-        },
-        machine=machine(version),
+    return answer(
+        "voice_in_latency",
+        "How long after a block is pushed does an application record it?",
+        turns,
+        targets,
+        version,
     )
 
 

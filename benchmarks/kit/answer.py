@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -93,10 +90,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def draw(answer: Answer, path: Path) -> None:
     """Write one PNG: a panel beside the other."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - slow to load
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     panels = answer.panels
     names = list(dict.fromkeys(name for panel in panels for name in panel.bars))
     height = 1.6 + 0.42 * max(len(panel.bars) for panel in panels)
-    figure = Figure(figsize=(5.2 * len(panels), height), layout="constrained")
+    figure = Figure(figsize=(max(9.0, 5.2 * len(panels)), height), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         middles = [sorted(values)[len(values) // 2] for values in panel.bars.values()]

@@ -13,7 +13,7 @@ from stagebox import StageboxError
 from .floor import build
 from .graph import SINK
 from .reader import CONTENDERS, WARM_UP_S
-from .timeline import Blocks, ages_ms, latencies_ms, percentile
+from .timeline import Blocks, Latencies, ages_ms, latencies_ms, percentile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,40 +29,25 @@ READERS: Final = (STAGEBOX, FLOOR, *(name for name in CONTENDERS if name != STAG
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What a reader had of a turn, after its warm-up.
+class Heard(Latencies):
+    """What a reader had of a turn, after its warm-up: from a quantum's being written.
 
     Attributes:
-        latency_ms: from a quantum's write in the player's callback to the reader's holding it.
         age_ms: of each block's oldest frame, when the reader held the block.
-        lost: frames between the first and the last that were not delivered: cycles were missed, or
-            the reader was late.
-        dropped: of these, those that the reader itself says it was too late for; 0 where it
-            does not say.
+        dropped: of the lost frames those that the reader itself says it was too late for, not
+            cycles that were missed; 0 where it does not say.
         delivered: frames that were.
         cpu: of a core, its own and its helpers'.
         server_cpu: of a core, of the PulseAudio emulation.
         open_s: how long its open took, where it says so.
     """
 
-    latency_ms: NDArray[np.float64]
     age_ms: NDArray[np.float64]
-    lost: int
     dropped: int
     delivered: int
     cpu: float
     server_cpu: float
     open_s: float
-
-    @property
-    def p50(self) -> float:
-        """The median latency, ms."""
-        return percentile(self.latency_ms, 50)
-
-    @property
-    def p99(self) -> float:
-        """The latency that one of a hundred exceeds, ms."""
-        return percentile(self.latency_ms, 99)
 
     def age(self, at: float) -> float:
         """A percentile of the ages, ms."""

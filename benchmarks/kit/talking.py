@@ -6,15 +6,17 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stagebox import StageboxError
 
+from .answer import Answer, Panel, machine
 from .floor import build
-from .talker import CABLE, COMMANDS, MIC, QUANTUM
-from .timeline import BLOCK, RATE_HZ, Blocks, latencies_ms, percentile
+from .talker import CABLE, COMMANDS, MIC, QUANTUM, SETTINGS
+from .timeline import BLOCK, RATE_HZ, Blocks, Latencies, latencies_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .answer import Target
     from .graph import BenchGraph
+    from .rounds import Turns
 
 WARM_UP_S: Final = 1.0
 
@@ -31,28 +35,14 @@ _LEAD_S: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What came of a turn, after its warm-up.
+class Said(Latencies):
+    """What came of a turn, after its warm-up: from a block's being handed over to its recording.
 
     Attributes:
-        latency_ms: from a block's being handed over to the recorder's holding its first frame.
         underruns: cycles that had less than a quantum to play, and times the ring ran dry.
-        lost: frames that were handed over and not recorded, between the first and the last.
     """
 
-    latency_ms: NDArray[np.float64]
     underruns: int
-    lost: int
-
-    @property
-    def p50(self) -> float:
-        """The median latency, ms."""
-        return percentile(self.latency_ms, 50)
-
-    @property
-    def p99(self) -> float:
-        """The latency that one of a hundred exceeds, ms."""
-        return percentile(self.latency_ms, 99)
 
     def figures(self) -> dict[str, float]:
         """Return what is kept of it."""
@@ -84,7 +74,7 @@ class Talking:
         if not len(recorded):
             raise StageboxError(f"{name}: nothing was recorded")
         said = said.after(int(said.time_ns[0] + WARM_UP_S * 1e9))
-        return Said(latencies_ms(said, recorded), told.get("underruns", 0), recorded.lost)
+        return Said(latencies_ms(said, recorded), recorded.lost, told.get("underruns", 0))
 
     def passthrough(self, packets: Sequence[bytes], decoded: NDArray[np.float32]) -> Said:
         """Have the pump talk in packets that decode to `decoded`, `(packets, frames)`."""
@@ -98,7 +88,7 @@ class Talking:
         late = slice(round(WARM_UP_S * RATE_HZ / block), None)
         there = held_ns[late] > 0
         latency_ms = (held_ns[late] - sent_ns[late])[there] / 1e6
-        return Said(latency_ms, told["underruns"], int((~there).sum()) * block)
+        return Said(latency_ms, int((~there).sum()) * block, told["underruns"])
 
     def _talk(self, name: str, block: int, seconds: float, *options: str) -> dict[str, Any]:
         for log in (self._said, self._recorded, self._pcm):
@@ -151,6 +141,51 @@ class Talking:
     @property
     def _pcm(self) -> Path:
         return self._scratch / "recorded.f32"
+
+
+def answer(
+    name: str,
+    question: str,
+    turns: Turns[tuple[str, str], Said],
+    targets: Sequence[Target],
+    version: str,
+) -> Answer:
+    """Return what came of turns, whose cases are who talked and how long the blocks were."""
+    names, lengths = (list(dict.fromkeys(part)) for part in zip(*turns.figures, strict=True))
+    p50, p99 = attrgetter("p50"), attrgetter("p99")
+    return Answer(
+        name=name,
+        question=question,
+        how="From handing a block over to the recorder's holding its first frame, ms. "
+        + "; ".join(f"{who}: {SETTINGS[who]}" for who in names)
+        + ".",
+        header=("microphone", *(f"{p}, {length}" for length in lengths for p in ("p50", "p99"))),
+        rows=[
+            (
+                who,
+                *(
+                    turns.spread((who, length), at).text()
+                    for length in lengths
+                    for at in (p50, p99)
+                ),
+            )
+            for who in names
+        ],
+        targets=targets,
+        panels=[
+            Panel(
+                f"p50, blocks of {length}",
+                "ms",
+                {who: [said.p50 for said in turns[who, length]] for who in names},
+            )
+            for length in lengths
+        ],
+        figures={
+            f"{who}, {length}": [said.figures() for said in saids]
+            for (who, length), saids in turns.figures.items()
+        },
+        machine=machine(version),
+    )
 
 
 def held_when(decoded: NDArray[np.float32], log: NDArray[Any], pcm: Path) -> NDArray[np.int64]:

@@ -129,6 +129,29 @@ def ages_ms(written: Blocks, held: Blocks) -> NDArray[np.float64]:
     return (held.time_ns[there] - written.time_ns[place[there]]) / 1e6
 
 
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """How long each block took, and what was lost.
+
+    Attributes:
+        latency_ms: from a block's being written or handed over to its first frame's being held.
+        lost: frames between the first and the last that were not held.
+    """
+
+    latency_ms: NDArray[np.float64]
+    lost: int
+
+    @property
+    def p50(self) -> float:
+        """The median latency, ms."""
+        return percentile(self.latency_ms, 50)
+
+    @property
+    def p99(self) -> float:
+        """The latency that one of a hundred exceeds, ms."""
+        return percentile(self.latency_ms, 99)
+
+
 def percentile(values: NDArray[np.float64], at: float) -> float:
     """Return a percentile; infinite where there is nothing."""
     return float(np.percentile(values, at)) if len(values) else float("inf")
