@@ -20,7 +20,7 @@ from .kit.rounds import take_turns
 from .kit.script import Options, run
 
 QUANTUM: Final = 256
-TURN_S: Final = 4.0
+TURN_S: Final = 2.0
 MOST: Final = {FLOOR: 2.0, "sounddevice": 0.5, "soundcard": 0.25}
 """What stagebox may cost, as a share of another's."""
 

@@ -20,7 +20,7 @@ from .kit.rounds import take_turns
 from .kit.script import Options, run
 
 COUNTS: Final = (1, 4, 16, 64)
-TURN_S: Final = 2.0
+TURN_S: Final = 1.0
 MOST_CPU: Final = 1.1
 MOST_KIB: Final = 2048
 MOST_OPEN_MS: Final = 20

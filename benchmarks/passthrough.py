@@ -26,7 +26,7 @@ BLOCKS: Final = {"5 ms": 240, "10 ms": 480, "20 ms": 960}
 PUSHED: Final = "stagebox"
 PASSED: Final = "stagebox pump"
 NAMES: Final = (PASSED, PUSHED)
-TURN_S: Final = 5.0
+TURN_S: Final = 2.0
 
 
 def ask(options: Options) -> Answer:

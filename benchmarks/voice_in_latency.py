@@ -24,7 +24,8 @@ from .kit.talking import Said, Talking, answer
 BLOCKS: Final = {"5 ms": 240, "20 ms": 960}
 STAGEBOX: Final = "stagebox"
 NAMES: Final = (STAGEBOX, "pacat", "pw-cat")
-TURN_S: Final = {STAGEBOX: 12.0, "pacat": 4.0, "pw-cat": 4.0}
+TURN_S: Final = {STAGEBOX: 6.0, "pacat": 2.0, "pw-cat": 2.0}
+"""Five of stagebox's in either length are the minute in which nothing may run dry."""
 MOST: Final = 0.6
 
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from .graph import BenchGraph
     from .rounds import Turns
 
-WARM_UP_S: Final = 1.0
+WARM_UP_S: Final = 0.6
 
-_LEAD_S: Final = 1.5
+_LEAD_S: Final = 1.0
 """The recorder runs that much longer than the talker, which takes a moment to begin."""
 
 

@@ -346,7 +346,9 @@ class Capture:
         self._ffi, self._lib = ffi, lib
         self._block_type = ffi.typeof("struct sbx_block *")
         self._channels = channels
-        self._room = quantum_frames  # frames of the next block, as far as can be known
+        # Frames of the next block, as far as can be known: the most of late. Where it is too few
+        # another call is needed, and a busy interpreter lets no call return for 10 ms.
+        self._room = quantum_frames
         # shared for as long as a stream that is open holds it
         self._connection: Connection | None = connection
         self._handle: Any = _owned(
@@ -389,7 +391,7 @@ class Capture:
             )
             count = block.frames
             if count:
-                self._room = count + _RESAMPLERS_PLAY
+                self._room = max(count, len(pcm) * 7 // 8) + _RESAMPLERS_PLAY
                 # What is much too large is not kept for the sake of what is in it.
                 if count * 2 < len(pcm):
                     pcm = pcm[:count].copy()
