@@ -1,7 +1,7 @@
 # make demo   prove the main job on real audio, in a private PipeWire
 # make test   lint, then every test, with coverage
 # make reliability   the long tests behind docs/reliability.md; half an hour or more
-# make bench  how fast, beside what else people use: benchmarks/results/; a quarter of an hour
+# make bench  how fast, beside what else people use: benchmarks/results/
 # make bench-quick   a minute of that, which fails on frames lost and on more instructions
 # make lint   formatting, linting, types, analysis
 # make wheel  a wheel and an sdist, in dist/
