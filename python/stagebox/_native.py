@@ -60,6 +60,9 @@ _REASON_BYTES: Final = 256
 _RESAMPLERS_PLAY: Final = 16
 """Frames by which one cycle's block may be longer than the last: a resampler's differ by one."""
 
+_MOST_FRAMES: Final = (1 << 32) - 1
+"""That C's uint32_t can ask for."""
+
 _FLOAT32_FORMATS: Final = ("f", "@f", "=f", "<f" if sys.byteorder == "little" else ">f")
 
 
@@ -413,8 +416,9 @@ class Capture:
         pointer = self._ffi.from_buffer("float[]", pcm, require_writable=True)
         frames, filled = len(pcm), 0
         while True:
+            rest = min(frames - filled, _MOST_FRAMES)
             count: int = self._lib.sbx_capture_fill(
-                handle, pointer + filled * self._channels, frames - filled, deadline.slice_ms()
+                handle, pointer + filled * self._channels, rest, deadline.slice_ms()
             )
             if count < 0:
                 if filled and count == self._lib.SBX_DEAD:
