@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -279,10 +280,16 @@ def test_a_chunk_never_spans_a_pause_of_the_graph(private_graph: PrivateGraph) -
         wait_until("the pause", lambda: capture.stats.state == "idle")
         private_graph.add_sink("next")
         wait_for_frames(capture, 4 * STEADY_FRAMES)
-        before, after = capture.next_chunk(), capture.next_chunk()
-    assert before.lost_frames == after.lost_frames == 0
-    missing_ns = after.time_ns - before.time_ns - len(before) * 1_000_000_000 // SAMPLE_RATE
-    assert missing_ns > STEADY_FRAMES * 500_000_000 // SAMPLE_RATE
+        chunks = [capture.next_chunk()]
+        while capture.stats.waiting:
+            chunks.append(capture.next_chunk())
+    assert not any(chunk.lost_frames for chunk in chunks)
+    # There may be a shorter one as well, where the graph found its quantum at first.
+    longest_ns = max(
+        after.time_ns - before.time_ns - len(before) * 1_000_000_000 // SAMPLE_RATE
+        for before, after in pairwise(chunks)
+    )
+    assert longest_ns > STEADY_FRAMES * 500_000_000 // SAMPLE_RATE
 
 
 def test_times_are_the_graphs_and_go_on_with_the_frames(private_graph: PrivateGraph) -> None:
