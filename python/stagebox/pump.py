@@ -390,17 +390,15 @@ class _Worker:
             self._counts.open_failures += 1
             return self._machine.open_failed(time.monotonic(), error)
         self._counts.opens += 1
-        return self._machine.opened(time.monotonic())
+        self._core.drop_queued()  # before anyone can see that the pump runs, and send
+        ready = self._machine.opened(time.monotonic())
+        # The wake-up for the end may have been among what was dropped.
+        return self._machine.senders_gone() if self._core.abandoned else ready
 
     def _close(self) -> None:
         backend, self._open_backend = self._open_backend, None
         if backend is not None:
             _close_quietly(backend.mic)
-
-    def _drop_queued(self) -> Actions | None:
-        self._core.drop_queued()
-        # The wake-up for the end may have been among what was dropped.
-        return self._machine.senders_gone() if self._core.abandoned else None
 
     def _discard(self) -> Actions | None:
         self._counts.discards += 1
@@ -459,7 +457,6 @@ class _Worker:
     _performers: ClassVar[dict[Do, Callable[["_Worker"], Actions | None]]] = {
         Do.OPEN: _open,
         Do.CLOSE: _close,
-        Do.DROP_QUEUED: _drop_queued,
         Do.DISCARD: _discard,
         Do.CHECK_ALIVE: _check_alive,
         Do.STOP: _stop,

@@ -94,11 +94,10 @@ class Do(enum.Enum):
     """What to do, where the word says it all."""
 
     OPEN = enum.auto()
-    """Open a backend, then tell `opened()` or `open_failed()`."""
+    """Open a backend and drop every packet that waits, which is older than it, then tell
+    `opened()`; or tell `open_failed()`."""
     CLOSE = enum.auto()
     """Close the backend."""
-    DROP_QUEUED = enum.auto()
-    """Drop every packet that waits in the queue."""
     DISCARD = enum.auto()
     """Have the backend forget what it has not played yet."""
     CHECK_ALIVE = enum.auto()
@@ -162,14 +161,14 @@ class PumpState:
         return self._open() if self._expects(State.NEW) else ()
 
     def opened(self, now: float) -> Actions:
-        """There is a backend. What queued meanwhile is older than it."""
+        """There is a backend."""
         if not self._expects(State.OPENING):
             return ()
         self.state = State.RUNNING
         self.deadline = now + self._tuning.heartbeat
         self._opened_at = self._last_push = now
         self._bad_packets = 0
-        return (Log(logging.INFO, "virtual microphone ready"), Do.DROP_QUEUED)
+        return (Log(logging.INFO, "virtual microphone ready"),)
 
     def open_failed(self, now: float, error: Exception) -> Actions:
         """There is no backend, and `error` says why."""

@@ -50,7 +50,6 @@ class PumpWorld(RuleBasedStateMachine):
         self.performers: dict[Do, Callable[[], Actions]] = {
             Do.OPEN: self.open,
             Do.CLOSE: self.close,
-            Do.DROP_QUEUED: tuple,
             Do.DISCARD: self.discard,
             Do.CHECK_ALIVE: self.check_alive,
             Do.STOP: self.stop,

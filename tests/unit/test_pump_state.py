@@ -94,9 +94,9 @@ def test_the_backend_opens_at_the_start_without_a_packet() -> None:
     assert machine.deadline is None
 
 
-def test_what_queued_during_the_open_is_dropped() -> None:
+def test_an_open_that_succeeds_makes_the_pump_run() -> None:
     machine = opening()
-    assert without_logs(machine.opened(3)) == (Do.DROP_QUEUED,)
+    assert without_logs(machine.opened(3)) == ()
     assert machine.state is State.RUNNING
 
 

@@ -114,6 +114,19 @@ class Studio:
         return self.mics[-1]
 
 
+@contextmanager
+def capturing(logger: logging.Logger, handler: logging.Handler) -> Iterator[None]:
+    """Give a logger one more handler, for all from its level on."""
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(handler.level)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
 @pytest.fixture
 def studio() -> Studio:
     return Studio()
@@ -288,6 +301,21 @@ def test_what_queued_during_an_open_is_dropped(studio: Studio) -> None:
         sender.try_send(PACKET)
         wait_until("the push", lambda: pump.stats.pushed == PACKET_FRAMES)
         assert pump.stats.packets == 4
+
+
+def test_what_is_sent_once_the_pump_runs_is_heard(studio: Studio) -> None:
+    class SendAtOnce(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 (logging calls it)
+            assert pump.stats.state is State.RUNNING
+            sender.try_send(PACKET)
+
+    studio.gate.clear()
+    ready = SendAtOnce(logging.INFO)
+    logger = logging.getLogger("stagebox")
+    with pump_of(studio) as (pump, sender), capturing(logger, ready):
+        studio.gate.set()
+        wait_until("the push", lambda: pump.stats.pushed == PACKET_FRAMES)
+        assert pump.stats.dropped_closed == 0
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
