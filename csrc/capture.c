@@ -52,10 +52,10 @@ static void arm(struct sbx_capture *capture, uint32_t min_frames)
         /* NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection): it is non-blocking */
         const ssize_t emptied = read(rt->wake_fd, &count, sizeof(count));
         (void)emptied; /* fails only when it was empty */
-        atomic_store_explicit(&rt->alarm, position, memory_order_seq_cst);
+        atomic_exchange_explicit(&rt->alarm, position, memory_order_acquire);
     }
     /* Looked at only after the alarm is set: what came between is not missed. */
-    if (atomic_load_explicit(&rt->ring.write_position, memory_order_seq_cst) >= position ||
+    if (atomic_load_explicit(&rt->ring.write_position, memory_order_acquire) >= position ||
         is_over(capture))
         wake(capture);
 }
@@ -76,7 +76,7 @@ static bool is_armed(const struct sbx_capture *capture, uint32_t min_frames)
     const struct sbx_capture_rt *rt = &capture->rt;
 
     return min_frames == 1 &&
-           atomic_load_explicit(&rt->alarm, memory_order_seq_cst) ==
+           atomic_load_explicit(&rt->alarm, memory_order_relaxed) ==
                atomic_load_explicit(&rt->ring.read_position, memory_order_acquire) + 1;
 }
 

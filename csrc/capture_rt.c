@@ -6,12 +6,14 @@
 static void ring_alarm(struct sbx_capture_rt *rt)
 {
     const uint64_t one = 1;
-    const uint64_t alarm = atomic_load_explicit(&rt->alarm, memory_order_seq_cst);
+    const uint64_t alarm = atomic_fetch_add_explicit(&rt->alarm, 0, memory_order_release);
 
-    if (atomic_load_explicit(&rt->ring.write_position, memory_order_seq_cst) < alarm)
+    /* relaxed: it is our own */
+    if (atomic_load_explicit(&rt->ring.write_position, memory_order_relaxed) < alarm)
         return;
-    /* The reader sets it anew before it sleeps again, so waking it once is enough. */
-    atomic_store_explicit(&rt->alarm, SBX_NOBODY_WAITS, memory_order_seq_cst);
+    /* The reader sets it anew before it sleeps again, so waking it once is enough. (relaxed: who
+     * finds it reset is told the rest by the eventfd) */
+    atomic_store_explicit(&rt->alarm, SBX_NOBODY_WAITS, memory_order_relaxed);
     /* The eventfd is non-blocking and at worst already readable: nothing to do about either. */
     const ssize_t written = write(rt->wake_fd, &one, sizeof(one));
     (void)written;

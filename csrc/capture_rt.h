@@ -19,7 +19,12 @@ struct sbx_capture_rt {
     struct sbx_ring ring; /* producer: data thread; consumer: the reader */
 
     /* Wake the reader once write_position is here. Set by the reader, reset by the data thread
-     * when it rings, before it writes to the eventfd: seq_cst, see ring.h. */
+     * when it rings, before it writes to the eventfd.
+     *
+     * The reader sets it and then looks at write_position once more; the data thread moves
+     * write_position and then looks at the alarm. They must not both miss. So both use a
+     * read-modify-write operation, of which one comes first: either the data thread finds the
+     * alarm, or the reader acquires what the data thread released. */
     _Atomic uint64_t alarm;
 
     /* written by the data thread, read by anybody: relaxed */

@@ -14,10 +14,6 @@
  *   comes first, a consumer that sees frames sees their mark.
  * - `marks_read` and `read_position` are stored (release) after marks and samples were read, and
  *   loaded (acquire) by the producer before it writes there again.
- * - `write_position` is stored and loaded seq_cst, which is more than release and acquire: a
- *   consumer about to sleep stores its alarm and then looks at `write_position` once more, while
- *   the producer stores `write_position` and then looks at the alarm; only a single total order of
- *   the four makes it impossible that both miss (see capture.c and capture_rt.c).
  *
  * tests/native/model runs every execution of this at small sizes, and notices when one is weaker.
  */
@@ -194,7 +190,7 @@ static inline bool sbx_ring_write_with(struct sbx_ring *ring, const float *frame
     copy(ring->samples + span.start, frames, span.first);
     copy(ring->samples, frames + span.first, span.rest);
     atomic_store_explicit(&ring->marks_written, mark + 1, memory_order_release);
-    atomic_store_explicit(&ring->write_position, written + count, memory_order_seq_cst);
+    atomic_store_explicit(&ring->write_position, written + count, memory_order_release);
     return true;
 }
 
@@ -217,10 +213,9 @@ static inline bool sbx_ring_write_finite(struct sbx_ring *ring, const float *fra
 /* Thread: consumer; another thread gets a figure that may be a moment old. */
 static inline uint32_t sbx_ring_depth(const struct sbx_ring *ring)
 {
-    /* Acquired for the other thread: the write position, loaded next, is then not before it. (That
-     * one is seq_cst like all outside the producer, though here acquire would do.) */
+    /* Acquired for the other thread: the write position, loaded next, is then not before it. */
     const uint64_t read = atomic_load_explicit(&ring->read_position, memory_order_acquire);
-    const uint64_t written = atomic_load_explicit(&ring->write_position, memory_order_seq_cst);
+    const uint64_t written = atomic_load_explicit(&ring->write_position, memory_order_acquire);
     return (uint32_t)(written - read);
 }
 

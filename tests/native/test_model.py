@@ -119,17 +119,18 @@ def weaker(program: str, file: str, operation: str, order: str, nth: int = 0) ->
 
 
 RELEASED = "&ring->marks_written, mark + 1, memory_order_release"
-PUBLISHED = "&ring->write_position, written + count, memory_order_seq_cst"
+PUBLISHED = "&ring->write_position, written + count, memory_order_release"
 MARKS = "&ring->marks_written, memory_order_acquire"
-ALARM = "&rt->alarm, position, memory_order_seq_cst"
-SECOND_LOOK = "atomic_load_explicit(&rt->ring.write_position, memory_order_seq_cst) >= position"
+SET = "atomic_exchange_explicit(&rt->alarm, position, memory_order_acquire)"
+SEEN = "atomic_fetch_add_explicit(&rt->alarm, 0, memory_order_release)"
+SECOND_LOOK = "atomic_load_explicit(&rt->ring.write_position, memory_order_acquire) >= position"
 
 MUTANTS = {
     # --- memory orders of the ring
     "write_position_published_relaxed": weaker("model_ring", "ring.h", PUBLISHED, "relaxed"),
     "marks_written_published_relaxed": weaker("model_ring", "ring.h", RELEASED, "relaxed"),
     "write_position_loaded_relaxed": weaker(
-        "model_ring", "ring.h", "&ring->write_position, memory_order_seq_cst", "relaxed"
+        "model_ring", "ring.h", "&ring->write_position, memory_order_acquire", "relaxed"
     ),
     "marks_written_loaded_relaxed_by_release": weaker("model_ring", "ring.h", MARKS, "relaxed"),
     "marks_written_loaded_relaxed_by_contiguous": weaker(
@@ -198,15 +199,23 @@ MUTANTS = {
         "model_ring", "ring.h", "mark + 1)->position <= position", "mark)->position <= position"
     ),
     # --- memory orders of the alarm
-    "alarm: write_position_published_release": weaker(
-        "model_alarm", "ring.h", PUBLISHED, "release"
+    "alarm: set_relaxed": Mutant(
+        "model_alarm", "capture.c", SET, SET.replace("acquire", "relaxed")
     ),
-    "alarm: set_release": weaker("model_alarm", "capture.c", ALARM, "release"),
-    "alarm: loaded_acquire": weaker(
-        "model_alarm", "capture_rt.c", "&rt->alarm, memory_order_seq_cst", "acquire"
+    "alarm: set_but_not_exchanged": Mutant(
+        "model_alarm",
+        "capture.c",
+        SET,
+        "atomic_store_explicit(&rt->alarm, position, memory_order_release)",
     ),
-    "alarm: second_look_acquire": Mutant(
-        "model_alarm", "capture.c", SECOND_LOOK, SECOND_LOOK.replace("seq_cst", "acquire")
+    "alarm: seen_relaxed": Mutant(
+        "model_alarm", "capture_rt.c", SEEN, SEEN.replace("release", "relaxed")
+    ),
+    "alarm: seen_but_not_modified": Mutant(
+        "model_alarm",
+        "capture_rt.c",
+        SEEN,
+        "atomic_load_explicit(&rt->alarm, memory_order_acquire)",
     ),
     # --- the alarm's steps
     "alarm: no_second_look": Mutant("model_alarm", "capture.c", SECOND_LOOK, "false"),
@@ -216,15 +225,15 @@ MUTANTS = {
     "alarm: rung_for_more": Mutant(
         "model_alarm",
         "capture_rt.c",
-        "memory_order_seq_cst) < alarm",
-        "memory_order_seq_cst) <= alarm",
+        "memory_order_relaxed) < alarm",
+        "memory_order_relaxed) <= alarm",
     ),
     "alarm: reset_after_ringing": Mutant(
         "model_alarm",
         "capture_rt.c",
         "    (void)written;\n",
         "    (void)written;\n"
-        "    atomic_store_explicit(&rt->alarm, SBX_NOBODY_WAITS, memory_order_seq_cst);\n",
+        "    atomic_store_explicit(&rt->alarm, SBX_NOBODY_WAITS, memory_order_relaxed);\n",
     ),
     "alarm: passed_for_armed": Mutant(
         "model_alarm",

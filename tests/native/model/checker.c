@@ -17,6 +17,8 @@
  *   object, the oldest store it may still read: the newest it has written, read, or come to know
  *   of. A release store carries what its thread knows; an acquire load that reads it learns that.
  *   A relaxed store carries nothing, even behind a release by the same thread (as in C++20).
+ * - A read-modify-write operation reads the newest store, and what that one carries its own carries
+ *   on, whatever its order (a release sequence).
  * - seq_cst operations must have a total order (RC11's psc is acyclic): a load may not read a
  *   store if that would close a cycle. It is checked as a graph, not by the order of running.
  * - Two plain accesses to the same word by different threads, one of them a write, of which neither
@@ -24,8 +26,8 @@
  *
  * What it does not explore: loads that read from the future (load buffering; RC11 forbids it too),
  * and modification orders that differ from the order of running (only the objects that two threads
- * write, such as a capture's alarm, could have one). Stacks are taken to be private. Read-modify-
- * write operations and fences, which the code does not use, are not there: they do not link.
+ * write, such as a capture's alarm, could have one). Stacks are taken to be private. Fences and
+ * read-modify-write operations that the code does not use are not there: they do not link.
  *
  * THE SYSTEM: a mutex is one; read, write and poll work on a counter like an eventfd's.
  * Its lock orders reads and writes of it. poll gives no order at all, since the kernel promises
@@ -352,18 +354,22 @@ static void arrive(struct location *at, bool writes)
     running->ready = NULL;
 }
 
-static void join(const struct knowledge *news)
+static void add_knowledge(struct knowledge *known, const struct knowledge *news)
 {
-    struct knowledge *const known = &running->known;
-
     for (unsigned i = 0; i < MODEL_THREADS; i++)
         if (known->events[i] < news->events[i])
             known->events[i] = news->events[i];
     for (unsigned i = 0; i < location_count; i++)
-        if (known->oldest[i] < news->oldest[i]) {
+        if (known->oldest[i] < news->oldest[i])
             known->oldest[i] = news->oldest[i];
+}
+
+static void join(const struct knowledge *news)
+{
+    for (unsigned i = 0; i < location_count; i++)
+        if (running->known.oldest[i] < news->oldest[i])
             running->repeats[i] = 0;
-        }
+    add_knowledge(&running->known, news);
 }
 
 static struct event event_at(const struct location *at, enum kind kind, int order, unsigned store)
@@ -482,7 +488,12 @@ static bool sc_place(const struct event *event, bool keep)
 
 static bool acquires(int order)
 {
-    return order == __ATOMIC_ACQUIRE || order == __ATOMIC_SEQ_CST;
+    return order == __ATOMIC_ACQUIRE || order == __ATOMIC_ACQ_REL || order == __ATOMIC_SEQ_CST;
+}
+
+static bool releases(int order)
+{
+    return order == __ATOMIC_RELEASE || order == __ATOMIC_ACQ_REL || order == __ATOMIC_SEQ_CST;
 }
 
 static struct event load_event(const struct location *at, unsigned store, int order)
@@ -550,7 +561,7 @@ static void store(volatile void *address, uint64_t before, uint64_t value, int o
 
     first_use(at, before);
     arrive(at, true);
-    struct event event = event_at(at, STORE, order, append(at, value, order != __ATOMIC_RELAXED));
+    struct event event = event_at(at, STORE, order, append(at, value, releases(order)));
     event.value = value;
     event.what = "store";
     if (order == __ATOMIC_SEQ_CST)
@@ -559,10 +570,39 @@ static void store(volatile void *address, uint64_t before, uint64_t value, int o
     publish(at);
 }
 
+/* Replace the value, or add to it. What it was comes back. */
+static uint64_t modify(volatile void *address, uint64_t before, uint64_t value, bool adds,
+                       int order)
+{
+    struct location *const at = location_of(address);
+
+    MODEL_CHECK(order != __ATOMIC_SEQ_CST); /* their place among seq_cst events is not thought of */
+    first_use(at, before);
+    arrive(at, true);
+    const struct store *const last = &at->store[at->stores - 1];
+    if (acquires(order) && last->releases)
+        join(&last->known);
+    const uint64_t now = adds ? last->value + value : value;
+    struct event event =
+        event_at(at, STORE, order, append(at, now, releases(order) || last->releases));
+    event.value = now;
+    event.what = adds ? "add to" : "exchange";
+    record(&event);
+    struct store *const own = &at->store[at->stores - 1];
+    own->known = releases(order) ? running->known : (struct knowledge){0};
+    if (last->releases)
+        add_knowledge(&own->known, &last->known);
+    return last->value;
+}
+
 #define ATOMIC(bits)                                                                               \
     uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *object, int order);   \
     void __tsan_atomic##bits##_store(volatile uint##bits##_t *object, uint##bits##_t value,        \
                                      int order);                                                   \
+    uint##bits##_t __tsan_atomic##bits##_exchange(volatile uint##bits##_t *object,                 \
+                                                  uint##bits##_t value, int order);                \
+    uint##bits##_t __tsan_atomic##bits##_fetch_add(volatile uint##bits##_t *object,                \
+                                                   uint##bits##_t value, int order);               \
     uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *object, int order)    \
     {                                                                                              \
         return (uint##bits##_t)load(object, *object, order);                                       \
@@ -573,6 +613,22 @@ static void store(volatile void *address, uint64_t before, uint64_t value, int o
         if (running != NULL)                                                                       \
             store(object, *object, value, order);                                                  \
         *object = value;                                                                           \
+    }                                                                                              \
+    uint##bits##_t __tsan_atomic##bits##_exchange(volatile uint##bits##_t *object,                 \
+                                                  uint##bits##_t value, int order)                 \
+    {                                                                                              \
+        const uint64_t was =                                                                       \
+            running != NULL ? modify(object, *object, value, false, order) : *object;              \
+        *object = value;                                                                           \
+        return (uint##bits##_t)was;                                                                \
+    }                                                                                              \
+    uint##bits##_t __tsan_atomic##bits##_fetch_add(volatile uint##bits##_t *object,                \
+                                                   uint##bits##_t value, int order)                \
+    {                                                                                              \
+        const uint64_t was =                                                                       \
+            running != NULL ? modify(object, *object, value, true, order) : *object;               \
+        *object = (uint##bits##_t)(was + value);                                                   \
+        return (uint##bits##_t)was;                                                                \
     }
 
 ATOMIC(8)

@@ -141,6 +141,29 @@ static void store_y_then_load_x(void)
     result[2] = atomic_load_explicit(&x, load_order);
 }
 
+/* --- store buffering by way of an object that both modify -----------------------------------------
+ */
+
+static void store_x_add_to_y(void)
+{
+    atomic_store_explicit(&x, 1, RELAXED);
+    result[0] = atomic_fetch_add_explicit(&y, 0, store_order);
+}
+
+static void exchange_y_load_x(void)
+{
+    atomic_exchange_explicit(&y, 1, load_order);
+    result[1] = atomic_load_explicit(&x, RELAXED);
+}
+
+/* --- release sequence: a store's news are carried on by who modifies it ---------------------------
+ */
+
+static void add_to_y(void)
+{
+    atomic_fetch_add_explicit(&y, 1, RELAXED);
+}
+
 int main(void)
 {
     use_orders(SEQ_CST, SEQ_CST);
@@ -157,6 +180,19 @@ int main(void)
     expect("store_buffering_stores_seq_cst", "00 01 10 11", 2, store_x_load_y, store_y_load_x,
            NULL);
 
+    use_orders(RELEASE, ACQUIRE);
+    expect("modified_by_both", "01 10 11", 2, store_x_add_to_y, exchange_y_load_x, NULL);
+    use_orders(RELAXED, ACQUIRE);
+    expect("modified_by_both_released_by_none", "00 01 10 11", 2, store_x_add_to_y,
+           exchange_y_load_x, NULL);
+    use_orders(RELEASE, RELAXED);
+    expect("modified_by_both_acquired_by_none", "00 01 10 11", 2, store_x_add_to_y,
+           exchange_y_load_x, NULL);
+    use_orders(RELEASE, ACQUIRE);
+    expect("release_sequence", "00 01 10 11 21", 2, store_x_store_y, load_y_load_x, add_to_y);
+    use_orders(RELAXED, ACQUIRE);
+    expect("release_sequence_of_nothing", "00 01 10 11 20 21", 2, store_x_store_y, load_y_load_x,
+           add_to_y);
     use_orders(RELEASE, ACQUIRE);
     expect("message_passing", "00 01 11", 2, store_x_store_y, load_y_load_x, NULL);
     use_orders(RELAXED, ACQUIRE);
