@@ -184,8 +184,10 @@ class PumpState:
 
     def packet(self, now: float, data: bytes) -> Actions:
         """A packet was taken from the queue. An empty one is silence (Opus DTX)."""
-        self._expects(State.OPENING, State.RUNNING, State.BACKING_OFF, State.UNSUPPORTED)
-        if self.state is not State.RUNNING or not data:
+        if self.state is not State.RUNNING:
+            self._expects(State.OPENING, State.BACKING_OFF, State.UNSUPPORTED)
+            return ()
+        if not data:
             return ()
         if now - self._last_push > self._tuning.stale_gap:
             return (Do.DISCARD, DecodeAndPush(data))

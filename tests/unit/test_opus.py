@@ -127,6 +127,20 @@ def test_out_may_be_exactly_as_long_as_the_packet() -> None:
     assert OpusDecoder(2).decode(packet_of_tone(), silence(PACKET_FRAMES)) == PACKET_FRAMES
 
 
+def test_one_out_can_be_looked_at_once_for_many_packets() -> None:
+    decoder, packet = OpusDecoder(2), packet_of_tone()
+    out = silence()
+    decode = decoder.into(out)
+    del decoder
+    gc.collect()
+    assert [decode(packet) for _ in range(3)] == [PACKET_FRAMES] * 3
+    assert np.any(out)
+    with pytest.raises(CodecError):
+        decode(b"\xff\xff\xff")
+    with pytest.raises(ValueError, match="flat"):
+        OpusDecoder(2).into(np.zeros((PACKET_FRAMES, 1), np.float32))
+
+
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
 def test_a_packet_may_be_any_bytes_like_object(kind: Any) -> None:
     assert OpusDecoder(2).decode(kind(packet_of_tone()), silence()) == PACKET_FRAMES
