@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -52,7 +51,7 @@ WAIT_SLICE_MS: Final = 50
 STATES: Final = ("opening", "idle", "streaming", "dead", "closed")
 """The names of `enum sbx_state`, by value."""
 
-_SYSTEM_DIRECTORY: Final = Path("/run/pipewire")
+_SYSTEM_DIRECTORY: Final = "/run/pipewire"
 """Where libpipewire looks for a system-wide daemon."""
 
 _REASON_BYTES: Final = 256
@@ -69,6 +68,10 @@ _FLOAT32_FORMATS: Final = ("f", "@f", "=f", "<f" if sys.byteorder == "little" el
 class _Extension(NamedTuple):
     ffi: Any
     lib: Any
+    push: Callable[[int, int, int], int]
+    """`lib.sbx_mic_push`, of addresses, with the interpreter lock held: it takes less than a
+    microsecond, and a thread that let go of the lock would wait for it again, 5 ms for each other
+    one that is busy."""
 
 
 @functools.cache
@@ -88,7 +91,13 @@ def _extension() -> _Extension:
             f"libpipewire could not be loaded ({error}); install it: "
             "libpipewire-0.3-0 on Debian and Ubuntu, pipewire-libs on Fedora, libpipewire on Arch"
         ) from error
-    return _Extension(_stagebox.ffi, _stagebox.lib)
+    ffi, lib = _stagebox.ffi, _stagebox.lib
+    push = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32)
+    return _Extension(ffi, lib, push(_address(ffi, ffi.addressof(lib, "sbx_mic_push"))))
+
+
+def _address(ffi: Any, pointer: Any) -> int:
+    return int(ffi.cast("uintptr_t", pointer))
 
 
 def _interpreter() -> int:
@@ -151,7 +160,7 @@ def _wait_for(step: Callable[[int], int], deadline: Deadline) -> int:
 # --- connections ----------------------------------------------------------------------------
 
 
-def socket_paths(remote: Remote | None) -> list[Path]:
+def socket_paths(remote: Remote | None) -> list[str]:
     """Where the daemon's socket may be, best first, by libpipewire's own rules.
 
     `remote` (else PIPEWIRE_REMOTE, else "pipewire-0") is an absolute path, or a name in
@@ -162,8 +171,8 @@ def socket_paths(remote: Remote | None) -> list[Path]:
     else:
         name = arguments.path("remote", remote)
     if name.startswith("/"):
-        return [Path(name)]
-    return [Path(place) / name for place in (_runtime_directory(), _SYSTEM_DIRECTORY) if place]
+        return [name]
+    return [f"{place}/{name}" for place in (_runtime_directory(), _SYSTEM_DIRECTORY) if place]
 
 
 def _runtime_directory() -> str | None:
@@ -173,7 +182,7 @@ def _runtime_directory() -> str | None:
 class Connection:
     """One connection to a daemon, shared by the streams that hold it. Any thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         extension = _extension()
         self._lib = extension.lib
         error = extension.ffi.new("int *")
@@ -185,7 +194,7 @@ class Connection:
             error,
         )
         if not self.handle:
-            raise OSError(-error[0], os.strerror(-error[0]), str(path))
+            raise OSError(-error[0], os.strerror(-error[0]), path)
 
     @property
     def alive(self) -> bool:
@@ -217,7 +226,7 @@ class Connection:
 
     def sinks(self) -> list[str]:
         """Return the `node.name` of every sink the daemon has announced."""
-        ffi, lib = _extension()
+        ffi, lib, _ = _extension()
         size = 0
         while True:
             names = ffi.new("char[]", size + 1)
@@ -228,7 +237,7 @@ class Connection:
         return bytes(ffi.buffer(names, used)).decode("utf-8", "replace").split("\0")[:-1]
 
 
-_shared: weakref.WeakValueDictionary[Path, Connection] = weakref.WeakValueDictionary()
+_shared: weakref.WeakValueDictionary[str, Connection] = weakref.WeakValueDictionary()
 _shared_lock = threading.RLock()  # reentrant: a signal's handler may open amid an open
 
 
@@ -243,7 +252,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_enter_child)
 
 
-def _connection(paths: list[Path]) -> tuple[Connection, bool]:
+def _connection(paths: list[str]) -> tuple[Connection, bool]:
     """Return a connection to the first daemon that listens, and whether it was there before."""
     with _shared_lock:
         for path in paths:
@@ -262,12 +271,12 @@ def _connection(paths: list[Path]) -> tuple[Connection, bool]:
     raise _unavailable(paths, failures)
 
 
-def _unavailable(paths: list[Path], failures: list[OSError]) -> PipeWireUnavailable:
+def _unavailable(paths: list[str], failures: list[OSError]) -> PipeWireUnavailable:
     reasons = "; ".join(f"{error.filename}: {error.strerror}" for error in failures)
     if any(error.errno not in {errno.ENOENT, errno.ECONNREFUSED} for error in failures):
         return PipeWireUnavailable(f"the PipeWire daemon cannot be reached ({reasons})")
     hint = "start it, for example with: systemctl --user start pipewire wireplumber"
-    if paths[0].parent == _SYSTEM_DIRECTORY and not _runtime_directory():
+    if paths[0].startswith(f"{_SYSTEM_DIRECTORY}/") and not _runtime_directory():
         hint = (
             "XDG_RUNTIME_DIR is not set: set it to the desktop session's, for example "
             f"/run/user/{os.getuid()}"
@@ -343,7 +352,7 @@ class Capture:
         quantum_frames: int,
         deadline: Deadline,
     ) -> None:
-        ffi, lib = _extension()
+        ffi, lib, _ = _extension()
         error = ffi.new("int *")
         name = ffi.NULL if target is None else arguments.text("target", target)
         self._ffi, self._lib = ffi, lib
@@ -478,9 +487,9 @@ class Mic:
         quantum_frames: int,
         deadline: Deadline,
     ) -> None:
-        ffi, lib = _extension()
+        ffi, lib, self._push = _extension()
         error = ffi.new("int *")
-        self._lib = lib
+        self._ffi, self._lib = ffi, lib
         # shared for as long as a stream that is open holds it
         self._connection: Connection | None = connection
         self._handle: Any = _owned(
@@ -496,6 +505,7 @@ class Mic:
         )
         if not self._handle:
             raise _open_failed("microphone", connection, connection.reason(-error[0]))
+        self._at = _address(ffi, self._handle)
         _wait_open(
             "microphone", self, connection, lib.sbx_mic_wait_open, lib.sbx_mic_error, deadline
         )
@@ -513,7 +523,10 @@ class Mic:
         pointer, frames = frames_of(pcm, channels)
         if frames > SAMPLE_RATE:
             raise ValueError(f"a push takes at most {SAMPLE_RATE} frames (1 s), not {frames}")
-        return bool(self._lib.sbx_mic_push(self.handle, pointer, frames))
+        handle = self.handle  # held, so that no other thread's close ends it meanwhile
+        taken = self._push(self._at, _address(self._ffi, pointer), frames)
+        del handle
+        return taken != 0
 
     @property
     def alive(self) -> bool:
