@@ -2,7 +2,8 @@
 
 CPU of the reading process and its helpers, and of the PulseAudio emulation where that is what
 serves it, while a C program plays. The quantum is 256 frames: 187 wake-ups a second. The floor is a
-C reader on libpipewire with a ring and an eventfd, and nothing else.
+C reader on libpipewire with a ring and an eventfd, and nothing else. "least Python" is a loop of
+one call into this project's C that waits and copies into the same array: what Python itself takes.
 
   python -m benchmarks.capture_cost
 """
@@ -15,12 +16,13 @@ from typing import Final
 from .kit.answer import Answer, Panel, Target, machine
 from .kit.graph import bench_graph
 from .kit.listening import FLOOR, READERS, STAGEBOX, Heard, Listening
-from .kit.reader import SETTINGS
+from .kit.reader import LEAST, SETTINGS
 from .kit.rounds import take_turns
 from .kit.script import Options, run
 
 QUANTUM: Final = 256
 TURN_S: Final = 2.0
+NAMES: Final = (*READERS[:2], LEAST, *READERS[2:])
 MOST: Final = {FLOOR: 2.0, "sounddevice": 0.5, "soundcard": 0.25}
 """What stagebox may cost, as a share of another's."""
 
@@ -31,7 +33,7 @@ def ask(options: Options) -> Answer:
         graph.force_quantum(QUANTUM)
         listening = Listening(graph, options.scratch)
         turns = take_turns(
-            READERS,
+            NAMES,
             lambda name: listening.turn(name, QUANTUM, TURN_S * options.scale),
             options.rounds,
             "cost",
@@ -52,7 +54,7 @@ def ask(options: Options) -> Answer:
                 turns.spread(name, cost).text(),
                 turns.ratio(STAGEBOX, name, cost).text(),
             )
-            for name in READERS
+            for name in NAMES
         ],
         targets=[
             Target(f"at most {most} x {other}", ratio.text(), ratio.median <= most)
@@ -63,10 +65,10 @@ def ask(options: Options) -> Answer:
             Panel(
                 "the process and its server",
                 "% of a core",
-                {name: [cost(heard) for heard in turns[name]] for name in READERS},
+                {name: [cost(heard) for heard in turns[name]] for name in NAMES},
             )
         ],
-        figures={name: [heard.figures() for heard in turns[name]] for name in READERS},
+        figures={name: [heard.figures() for heard in turns[name]] for name in NAMES},
         machine=machine(version),
     )
 

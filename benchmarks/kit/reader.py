@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 WARM_UP_S: Final = 0.5
 
+LEAST: Final = "least Python"
+
 SETTINGS: Final = {
     "stagebox": "next_chunk(), quantum_frames=Q",
     "pw-record": "--latency Q, a pipe, os.read",
@@ -71,6 +73,24 @@ class Stagebox(Contender):
             while time.monotonic() < until:
                 self.note(capture.next_chunk().pcm)
             self.lost = capture.stats.lost
+
+
+class LeastPython(Contender):
+    """The least that Python can do: one call into C that waits and copies, and nothing else."""
+
+    def run(self, until: float) -> None:
+        """Read until then."""
+        import stagebox  # noqa: PLC0415
+        from stagebox import _native  # noqa: PLC0415
+
+        ffi, lib, _ = _native._extension()  # noqa: SLF001 - what the package is measured by
+        pcm = np.empty((self.quantum, 2), np.float32)
+        frames = ffi.from_buffer("float[]", pcm)
+        with stagebox.open_audio_capture(target=SINK, quantum_frames=self.quantum) as capture:
+            handle = capture._native.handle  # type: ignore[attr-defined]  # noqa: SLF001
+            while time.monotonic() < until:
+                lib.sbx_capture_fill(handle, frames, self.quantum, 50)
+                self.note(pcm)
 
 
 class Soundcard(Contender):
@@ -149,6 +169,7 @@ class Parec(Piped):
 
 CONTENDERS: Final[dict[str, type[Contender]]] = {
     "stagebox": Stagebox,
+    LEAST: LeastPython,
     "pw-record": PwRecord,
     "parec": Parec,
     "soundcard": Soundcard,

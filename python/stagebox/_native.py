@@ -146,7 +146,7 @@ class Deadline:
     def slice_ms(self) -> int:
         """Milliseconds the next call into C may wait."""
         left_ms = (self._at - time.monotonic()) * 1000
-        return max(0, math.ceil(min(left_ms, WAIT_SLICE_MS)))
+        return WAIT_SLICE_MS if left_ms >= WAIT_SLICE_MS else max(0, math.ceil(left_ms))
 
 
 def _wait_for(step: Callable[[int], int], deadline: Deadline) -> int:
@@ -356,7 +356,9 @@ class Capture:
         error = ffi.new("int *")
         name = ffi.NULL if target is None else arguments.text("target", target)
         self._ffi, self._lib = ffi, lib
-        self._block_type = ffi.typeof("struct sbx_block *")
+        self._new_block = functools.partial(ffi.new, ffi.typeof("struct sbx_block *"))
+        self._floats = functools.partial(ffi.from_buffer, ffi.typeof("float[]"))
+        self._next = lib.sbx_capture_next
         self._channels = channels
         # Frames of the next block, as far as can be known: the most of late. Where it is too few
         # another call is needed, and a busy interpreter lets no call return for 10 ms.
@@ -391,28 +393,25 @@ class Capture:
 
         The PCM, none at the deadline; the first frame's time; frames lost before it.
         """
-        handle, ffi = self.handle, self._ffi
+        handle, room = self.handle, self._room
         # Where the frames go is made before they come: to have it then costs more, as a processor
         # that has slept begins with empty caches, and it would be time that passes meanwhile.
-        block = ffi.new(self._block_type)
-        pcm = np.empty((self._room, self._channels), np.float32)
-        pointer = ffi.from_buffer("float[]", pcm)
+        block = self._new_block()
+        pcm = np.empty((room, self._channels), np.float32)
         while True:
-            waiting = self._lib.sbx_capture_next(
-                handle, pointer, len(pcm), deadline.slice_ms(), block
-            )
-            count = block.frames
+            waiting = self._next(handle, self._floats(pcm), room, deadline.slice_ms(), block)
+            count: int = block.frames
             if count:
-                self._room = max(count, len(pcm) * 7 // 8) + _RESAMPLERS_PLAY
+                self._room = max(count, room * 7 // 8) + _RESAMPLERS_PLAY
                 # What is much too large is not kept for the sake of what is in it.
-                if count * 2 < len(pcm):
+                if count * 2 < room:
                     pcm = pcm[:count].copy()
                 return pcm[:count], block.time_ns, block.lost_frames
             if waiting < 0:
                 raise self._end(handle, waiting)
-            if waiting > len(pcm):
-                pcm = np.empty((waiting, self._channels), np.float32)
-                pointer = ffi.from_buffer("float[]", pcm)
+            if waiting > room:
+                room = waiting
+                pcm = np.empty((room, self._channels), np.float32)
             elif deadline.passed:
                 return pcm[:0].copy(), time.monotonic_ns(), 0
 

@@ -92,6 +92,8 @@ def quantum(value: SupportsIndex) -> int:
 
 def seconds(name: str, value: Any) -> float:
     """Check a time: 0 or more, also for ever."""
+    if type(value) is float and value >= 0:
+        return value  # as it is mostly: what numbers.Real takes to ask would be half of a call
     if type(value) is bool or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be seconds, not {type(value).__name__}")
     try:
