@@ -69,9 +69,11 @@ class _Extension(NamedTuple):
     ffi: Any
     lib: Any
     push: Callable[[int, int, int], int]
-    """`lib.sbx_mic_push`, of addresses, with the interpreter lock held: it takes less than a
-    microsecond, and a thread that let go of the lock would wait for it again, 5 ms for each other
-    one that is busy."""
+    """`lib.sbx_mic_push`, of addresses, with the interpreter lock held: it takes a microsecond for
+    10 ms of sound, and a thread that lets go of the lock may wait for it 5 ms for each other one
+    that is busy."""
+    discard: Callable[[int], None]
+    """`lib.sbx_mic_discard`, in the same way: then no push waits for another thread."""
 
 
 @functools.cache
@@ -92,8 +94,16 @@ def _extension() -> _Extension:
             "libpipewire-0.3-0 on Debian and Ubuntu, pipewire-libs on Fedora, libpipewire on Arch"
         ) from error
     ffi, lib = _stagebox.ffi, _stagebox.lib
-    push = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32)
-    return _Extension(ffi, lib, push(_address(ffi, ffi.addressof(lib, "sbx_mic_push"))))
+
+    def holding(name: str, *types: Any) -> Any:
+        return ctypes.PYFUNCTYPE(*types)(_address(ffi, ffi.addressof(lib, name)))
+
+    return _Extension(
+        ffi,
+        lib,
+        holding("sbx_mic_push", ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32),
+        holding("sbx_mic_discard", None, ctypes.c_void_p),
+    )
 
 
 def _address(ffi: Any, pointer: Any) -> int:
@@ -172,7 +182,8 @@ def socket_paths(remote: Remote | None) -> list[str]:
         name = arguments.path("remote", remote)
     if name.startswith("/"):
         return [name]
-    return [f"{place}/{name}" for place in (_runtime_directory(), _SYSTEM_DIRECTORY) if place]
+    places = (_runtime_directory(), _SYSTEM_DIRECTORY)
+    return [f"{place.rstrip('/')}/{name}" for place in places if place]
 
 
 def _runtime_directory() -> str | None:
@@ -226,7 +237,7 @@ class Connection:
 
     def sinks(self) -> list[str]:
         """Return the `node.name` of every sink the daemon has announced."""
-        ffi, lib, _ = _extension()
+        ffi, lib, *_ = _extension()
         size = 0
         while True:
             names = ffi.new("char[]", size + 1)
@@ -352,7 +363,7 @@ class Capture:
         quantum_frames: int,
         deadline: Deadline,
     ) -> None:
-        ffi, lib, _ = _extension()
+        ffi, lib, *_ = _extension()
         error = ffi.new("int *")
         name = ffi.NULL if target is None else arguments.text("target", target)
         self._ffi, self._lib = ffi, lib
@@ -486,7 +497,7 @@ class Mic:
         quantum_frames: int,
         deadline: Deadline,
     ) -> None:
-        ffi, lib, self._push = _extension()
+        ffi, lib, self._push, self._discard = _extension()
         error = ffi.new("int *")
         self._ffi, self._lib = ffi, lib
         # shared for as long as a stream that is open holds it
@@ -535,7 +546,9 @@ class Mic:
 
     def discard(self) -> None:
         """Drop what has been pushed and not played."""
-        self._lib.sbx_mic_discard(self.handle)
+        handle = self.handle
+        self._discard(self._at)
+        del handle
 
     def set_target(self, frames: int) -> None:
         """Fix the ring's target; 0 has it chosen again."""

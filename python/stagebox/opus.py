@@ -63,12 +63,11 @@ _FLOAT32: Final = np.dtype(np.float32)
 class OpusDecoder(Unshared):
     """Turns Opus packets into PCM, one stream of packets after another.
 
-    One thread at a time may use a decoder, any thread. The interpreter lock is held while libopus
-    works, some 30 µs for a packet of 5 ms: a thread that let go of it would wait for it again,
-    5 ms for each other one that is busy.
+    One thread at a time may use a decoder, any thread; others run meanwhile, for the interpreter
+    lock is released while libopus works (but see `into()`).
     """
 
-    __slots__ = ("__weakref__", "_call", "_channels", "_lib", "_state")
+    __slots__ = ("__weakref__", "_channels", "_lib", "_state")
 
     def __init__(self, channels: int = MIC_CHANNELS) -> None:
         """Make a decoder whose PCM has `channels` channels, 1 or 2, whatever the packets have.
@@ -82,7 +81,6 @@ class OpusDecoder(Unshared):
             functools.partial(self._lib.decoder_create, SAMPLE_RATE, self._channels),
             self._lib.decoder_destroy,
         )
-        self._call: Callable[..., int] = self._lib.decode_float
 
     @property
     def channels(self) -> int:
@@ -100,33 +98,43 @@ class OpusDecoder(Unshared):
         `out`, and for one of more than `MAX_PACKET_BYTES`; ValueError or TypeError for a wrong
         `out` and for an empty packet.
         """
-        return self.into(out)(packet)
+        return self._decode(self._lib.decode_float, *self._samples_of(out), packet)
 
     def into(self, out: NDArray[np.float32]) -> Callable[[bytes | bytearray | memoryview], int]:
         """Return what decodes one packet after another into the start of the same `out`.
 
-        As `decode()`, whose errors about `out` this raises, but `out` is looked at only once.
+        As `decode()`, whose errors about `out` this raises; but `out` is looked at only once, and
+        the interpreter lock is held: 20 µs for a packet of 5 ms, half a millisecond for one of
+        120 ms. A thread that lets go of it may wait for it 5 ms for each other one that is busy.
         """
-        # No packet is longer than the maximum, and libopus takes the room as a 32-bit int.
+        return functools.partial(self._decode, self._lib.decode_float_held, *self._samples_of(out))
+
+    def _samples_of(self, out: NDArray[np.float32]) -> tuple[c_float, int]:
+        """Return where `out` begins and the frames it has room for.
+
+        No packet is longer than the maximum, and libopus takes the room as a 32-bit int.
+        """
         room = min(_frames_of(out, self._channels, "out"), MAX_PACKET_FRAMES)
-        samples = _writable(out)
-        call, state, checked = self._call, self._state, arguments.packet
+        return _writable(out), room
 
-        def decode(packet: bytes | bytearray | memoryview) -> int:
-            data = checked(packet)
-            size = len(data)
-            if 0 < size <= MAX_PACKET_BYTES:
-                frames = call(state, data, size, samples, room, 0)
-                if frames >= 0:
-                    return frames
-                raise self._lib.refusal(
-                    f"decode a packet of {size} bytes into {room} frames", frames
-                )
-            if size:
-                raise CodecError(f"{size} bytes are no Opus packet: {MAX_PACKET_BYTES} at most")
+    def _decode(
+        self,
+        call: Callable[..., int],
+        samples: c_float,
+        room: int,
+        packet: bytes | bytearray | memoryview,
+    ) -> int:
+        data = arguments.packet(packet)
+        size = len(data)
+        if not size:
             raise ValueError("packet must not be empty: use conceal() for one that did not arrive")
-
-        return decode
+        if size > MAX_PACKET_BYTES:
+            raise CodecError(f"{size} bytes are no Opus packet: {MAX_PACKET_BYTES} at most")
+        frames = call(self._state, data, size, samples, room, 0)
+        if frames < 0:
+            task = f"decode a packet of {size} bytes into {room} frames"
+            raise self._lib.refusal(task, frames)
+        return frames
 
     def conceal(self, out: NDArray[np.float32]) -> int:
         """Fill all of `out` with a guess at what a lost packet held; return its frames.
@@ -140,7 +148,7 @@ class OpusDecoder(Unshared):
                 f"out must have a multiple of {CONCEAL_STEP_FRAMES} frames, up to "
                 f"{MAX_PACKET_FRAMES}, not {room}"
             )
-        frames = self._call(self._state, None, 0, _writable(out), room, 0)
+        frames: int = self._lib.decode_float(self._state, None, 0, _writable(out), room, 0)
         if frames < 0:
             raise self._lib.refusal(f"conceal {room} frames", frames)
         return frames
@@ -222,10 +230,10 @@ class _LibOpus:
         function = functools.partial(_function, library)
         self.decoder_create = function("opus_decoder_create", c_void_p, c_int32, c_int, _INT_P)
         self.decoder_destroy = function("opus_decoder_destroy", None, c_void_p)
-        # Unlike the others called with the interpreter lock held: see OpusDecoder.
-        self.decode_float = ctypes.PYFUNCTYPE(
-            c_int, c_void_p, c_char_p, c_int32, POINTER(c_float), c_int, c_int
-        )(("opus_decode_float", library))
+        decode = (c_int, c_void_p, c_char_p, c_int32, POINTER(c_float), c_int, c_int)
+        self.decode_float = function("opus_decode_float", *decode)
+        # with the interpreter lock held
+        self.decode_float_held = ctypes.PYFUNCTYPE(*decode)(("opus_decode_float", library))
         self.encoder_create = function(
             "opus_encoder_create", c_void_p, c_int32, c_int, c_int, _INT_P
         )

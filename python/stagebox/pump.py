@@ -393,8 +393,8 @@ class _Worker:
         except Exception as error:  # whatever a user's opener raises
             self._counts.open_failures += 1
             return self._machine.open_failed(time.monotonic(), error)
+        self._core.drop_queued()  # before anyone can see that a microphone is open, and send
         self._counts.opens += 1
-        self._core.drop_queued()  # before anyone can see that the pump runs, and send
         ready = self._machine.opened(time.monotonic())
         # The wake-up for the end may have been among what was dropped.
         return self._machine.senders_gone() if self._core.abandoned else ready
