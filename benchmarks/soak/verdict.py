@@ -19,7 +19,7 @@ ON_TIME_MS: Final = 5
 
 _FLAT_MIB_PER_HOUR: Final = 1.0
 _WARM_UP_S: Final = 600.0
-_WARM_UP_PART: Final = 0.2
+_WARM_UP_PART: Final = 1 / 3
 _LEAST_FIT_S: Final = 600.0
 
 
@@ -66,7 +66,7 @@ def _correlation(rest: NDArray[np.float64]) -> float:
 
 
 def warm_up_s(rows: NDArray[Any]) -> float:
-    """Return when memory has found its level: after a fifth of the run, at most 10 minutes.
+    """Return when memory has found its level: after a third of the run, at most 10 minutes.
 
     And after the first restart: buffers that malloc mapped for the first connection, and left to
     the kernel to fill, come from its heaps for the next.
