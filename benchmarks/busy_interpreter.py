@@ -13,6 +13,7 @@ import sys
 from typing import Final
 
 from .kit.answer import Answer, Panel, Target, machine
+from .kit.busy import spinning
 from .kit.graph import bench_graph
 from .kit.listening import FLOOR, READERS, STAGEBOX, Heard, Listening
 from .kit.reader import SETTINGS, WARM_UP_S
@@ -23,29 +24,31 @@ from .kit.timeline import RATE_HZ
 QUANTUM: Final = 256
 BUSY_THREADS: Final = 2
 TURN_S: Final = 2.0
-OUR_TURN_S: Final = 6.0
+LONG_TURN_S: Final = 6.0
 """Five of these are the half minute in which nothing may be lost."""
 OLDEST_MS: Final = 40.0
-
-PYTHONS: Final = tuple(name for name in READERS if name != FLOOR)
 
 
 def ask(options: Options) -> Answer:
     """Measure, and say what came of it."""
     seconds = {
-        name: (OUR_TURN_S if name == STAGEBOX else TURN_S) * options.scale for name in PYTHONS
+        name: (LONG_TURN_S if name in {STAGEBOX, FLOOR} else TURN_S) * options.scale
+        for name in READERS
     }
     with bench_graph() as graph:
         graph.force_quantum(QUANTUM)
         listening = Listening(graph, options.scratch)
-        turns = take_turns(
-            PYTHONS,
-            lambda name: listening.turn(name, QUANTUM, seconds[name], BUSY_THREADS),
-            options.rounds,
-            "busy interpreter",
-        )
+
+        def turn(name: str) -> Heard:
+            if name != FLOOR:
+                return listening.turn(name, QUANTUM, seconds[name], BUSY_THREADS)
+            with spinning(1):
+                return listening.turn(name, QUANTUM, seconds[name])
+
+        turns = take_turns(READERS, turn, options.rounds, "busy interpreter")
         version = graph.version
-    lost = sum(heard.lost for heard in turns[STAGEBOX])
+    dropped = sum(heard.dropped for heard in turns[STAGEBOX])
+    ours, floors = (sum(heard.lost for heard in turns[name]) for name in (STAGEBOX, FLOOR))
     age = turns.spread(STAGEBOX, age_ms)
 
     def missing(name: str) -> list[float]:
@@ -56,7 +59,9 @@ def ask(options: Options) -> Answer:
         name="busy_interpreter",
         question="What is lost when the interpreter is busy?",
         how=f"{BUSY_THREADS} threads computing in pure Python beside the reader, "
-        f"{options.rounds} turns of {seconds[STAGEBOX]:g} s for stagebox. Not delivered: of the "
+        f"{options.rounds} turns of {seconds[STAGEBOX]:g} s for stagebox. The floor, which has no "
+        "interpreter, runs beside a process that computes as much. Lost on the way: also in cycles "
+        "that the graph skipped, as the machine had no time for them. Not delivered: of the "
         "frames due in that time, lost or still on their way. Age: of a block's oldest frame. "
         + "; ".join(f"{name}: {text}" for name, text in SETTINGS.items())
         + ".",
@@ -69,10 +74,11 @@ def ask(options: Options) -> Answer:
                 turns.spread(name, lambda heard: heard.age(50)).text(1),
                 turns.spread(name, age_ms).text(1),
             )
-            for name in PYTHONS
+            for name in READERS
         ],
         targets=[
-            Target("0 frames lost", str(lost), lost == 0),
+            Target("0 frames dropped by the reader", str(dropped), dropped == 0),
+            Target("no more lost on the way than the floor", f"{ours} to {floors}", ours <= floors),
             Target(
                 f"age p99 at most {OLDEST_MS:g} ms", f"{age.text()} ms", age.median <= OLDEST_MS
             ),
@@ -81,15 +87,15 @@ def ask(options: Options) -> Answer:
             Panel(
                 "not delivered",
                 "% of the frames",
-                {name: missing(name) for name in PYTHONS},
+                {name: missing(name) for name in READERS},
             ),
             Panel(
                 "age of a block's oldest frame, p99",
                 "ms",
-                {name: [age_ms(heard) for heard in turns[name]] for name in PYTHONS},
+                {name: [age_ms(heard) for heard in turns[name]] for name in READERS},
             ),
         ],
-        figures={name: [heard.figures() for heard in turns[name]] for name in PYTHONS},
+        figures={name: [heard.figures() for heard in turns[name]] for name in READERS},
         machine=machine(version),
     )
 

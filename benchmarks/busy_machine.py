@@ -9,21 +9,17 @@ quantum is 256 frames. The floor is a C reader on libpipewire with a ring and an
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from .kit.answer import Answer, Panel, Target, machine
+from .kit.busy import spinning
 from .kit.graph import bench_graph
 from .kit.listening import FLOOR, READERS, STAGEBOX, Heard, Listening
 from .kit.reader import SETTINGS, WARM_UP_S
 from .kit.rounds import Spread, take_turns
 from .kit.script import Options, run
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 QUANTUM: Final = 256
 TURN_S: Final = 2.0
@@ -87,19 +83,6 @@ def ask(options: Options) -> Answer:
         figures={name: [heard.figures() for heard in turns[name]] for name in READERS},
         machine=machine(version),
     )
-
-
-@contextlib.contextmanager
-def spinning(count: int) -> Iterator[None]:
-    """Keep that many processors busy, or share them."""
-    command = [sys.executable, "-c", "while True: pass"]
-    processes = [subprocess.Popen(command) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 if __name__ == "__main__":

@@ -49,6 +49,10 @@ def ask(options: Options) -> Answer:
         )
         ratio = turns.ratio((STAGEBOX, length), (best, length), attrgetter("p50"))
         underruns = sum(said.underruns for said in turns[STAGEBOX, length])
+        late_ms = max(
+            (said.late_ms for said in turns[STAGEBOX, length] if said.underruns), default=0
+        )
+        excuse = f", with blocks handed over {late_ms:.0f} ms late" if underruns else ""
         talked_s = options.rounds * TURN_S[STAGEBOX] * options.scale
         targets += [
             Target(
@@ -56,7 +60,9 @@ def ask(options: Options) -> Answer:
                 ratio.text(),
                 ratio.median <= MOST,
             ),
-            Target(f"{length}: 0 underruns in {talked_s:g} s", str(underruns), underruns == 0),
+            Target(
+                f"{length}: 0 underruns in {talked_s:g} s", f"{underruns}{excuse}", underruns == 0
+            ),
         ]
     return answer(
         "voice_in_latency",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+
+from .rounds import Spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,20 +102,19 @@ def draw(answer: Answer, path: Path) -> None:
     figure = Figure(figsize=(max(9.0, 5.2 * len(panels)), height), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        middles = [sorted(values)[len(values) // 2] for values in panel.bars.values()]
-        spreads = [
+        spreads = [Spread.of(values) for values in panel.bars.values()]
+        # What never came has no bar; what came in some rounds has no end to its spread.
+        middles = [s.median if math.isfinite(s.median) else 0 for s in spreads]
+        errors = [
+            [max(0, middle - s.low) for middle, s in zip(middles, spreads, strict=True)],
             [
-                middle - min(values)
-                for middle, values in zip(middles, panel.bars.values(), strict=True)
-            ],
-            [
-                max(values) - middle
-                for middle, values in zip(middles, panel.bars.values(), strict=True)
+                s.high - middle if math.isfinite(s.high) else 0
+                for middle, s in zip(middles, spreads, strict=True)
             ],
         ]
         colours = [_COLOURS[names.index(name) % len(_COLOURS)] for name in panel.bars]
-        axes.barh(list(panel.bars), middles, xerr=spreads, color=colours, capsize=3)
-        axes.bar_label(axes.containers[-1], [f" {middle:.3g}" for middle in middles])
+        axes.barh(list(panel.bars), middles, xerr=errors, color=colours, capsize=3)
+        axes.bar_label(axes.containers[-1], [f" {s.median:.3g}" for s in spreads])
         axes.invert_yaxis()
         axes.set_title(panel.title)
         axes.set_xlabel(panel.unit)

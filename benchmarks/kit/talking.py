@@ -40,9 +40,11 @@ class Said(Latencies):
 
     Attributes:
         underruns: cycles that had less than a quantum to play, and times the ring ran dry.
+        late_ms: how much later than its due a block was handed over, at most.
     """
 
     underruns: int
+    late_ms: float
 
     def figures(self) -> dict[str, float]:
         """Return what is kept of it."""
@@ -50,6 +52,7 @@ class Said(Latencies):
             "latency_p50_ms": self.p50,
             "latency_p99_ms": self.p99,
             "underruns": self.underruns,
+            "late_ms": self.late_ms,
             "lost_frames": self.lost,
         }
 
@@ -74,7 +77,12 @@ class Talking:
         if not len(recorded):
             raise StageboxError(f"{name}: nothing was recorded")
         said = said.after(int(said.time_ns[0] + WARM_UP_S * 1e9))
-        return Said(latencies_ms(said, recorded), recorded.lost, told.get("underruns", 0))
+        return Said(
+            latencies_ms(said, recorded),
+            recorded.lost,
+            told.get("underruns", 0),
+            lateness_ms(said.time_ns, block),
+        )
 
     def passthrough(self, packets: Sequence[bytes], decoded: NDArray[np.float32]) -> Said:
         """Have the pump talk in packets that decode to `decoded`, `(packets, frames)`."""
@@ -88,7 +96,8 @@ class Talking:
         late = slice(round(WARM_UP_S * RATE_HZ / block), None)
         there = held_ns[late] > 0
         latency_ms = (held_ns[late] - sent_ns[late])[there] / 1e6
-        return Said(latency_ms, int((~there).sum()) * block, told["underruns"])
+        lost = int((~there).sum()) * block
+        return Said(latency_ms, lost, told["underruns"], lateness_ms(sent_ns[late], block))
 
     def _talk(self, name: str, block: int, seconds: float, *options: str) -> dict[str, Any]:
         for log in (self._said, self._recorded, self._pcm):
@@ -186,6 +195,12 @@ def answer(
         },
         machine=machine(version),
     )
+
+
+def lateness_ms(time_ns: NDArray[np.int64], block: int) -> float:
+    """Return how much later than the earliest, measured by its due, the latest block was."""
+    late_ms = time_ns / 1e6 - np.arange(len(time_ns)) * (1000 * block / RATE_HZ)
+    return float(np.ptp(late_ms))
 
 
 def held_when(decoded: NDArray[np.float32], log: NDArray[Any], pcm: Path) -> NDArray[np.int64]:
