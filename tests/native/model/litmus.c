@@ -141,7 +141,7 @@ static void store_y_then_load_x(void)
     result[2] = atomic_load_explicit(&x, load_order);
 }
 
-/* --- store buffering by way of an object that both modify -----------------------------------------
+/* --- store buffering by way of an object that both modify
  */
 
 static void store_x_add_to_y(void)
@@ -156,7 +156,7 @@ static void exchange_y_load_x(void)
     result[1] = atomic_load_explicit(&x, RELAXED);
 }
 
-/* --- release sequence: a store's news are carried on by who modifies it ---------------------------
+/* --- release sequence: who modifies a store carries on its news
  */
 
 static void add_to_y(void)
