@@ -189,19 +189,24 @@ def test_a_capture_dies_with_its_target_rather_than_record_another_sink(
 def test_a_graph_at_44100_hz_is_captured_at_48000(tmp_path: Path) -> None:
     with PrivateGraph(rate_hz=44_100) as graph:
         applications = Applications(graph, tmp_path)
-        capture = open_audio_capture(remote=graph.remote)
-        listener = Listener(capture)
-        begin = time.monotonic()
-        applications.play(tone(1000, 20))
-        wait_until("two seconds", lambda: len(listener.pcm()) > 2 * SAMPLE_RATE)
-        seconds = time.monotonic() - begin
-        stats = capture.stats
-        pcm = listener.stop()
+        with open_audio_capture(remote=graph.remote, quantum_frames=STEADY_FRAMES) as capture:
+            applications.play(tone(1000, 20))
+            wait_until("the tone", lambda: np.any(capture.next_chunk().pcm))
+
+            def a_second() -> list[Chunk]:
+                chunks: list[Chunk] = []
+                while sum(map(len, chunks)) < SAMPLE_RATE:
+                    chunks.append(capture.next_chunk())
+                return chunks
+
+            chunks = undisturbed(a_second)
+            stats = capture.stats
         applications.stop()
     assert stats.rate_hz == SAMPLE_RATE
     assert stats.graph_rate_hz == 44_100
-    assert loudest_hz(pcm[-SAMPLE_RATE:]) == pytest.approx(1000, abs=2)
-    assert len(pcm) / seconds == pytest.approx(SAMPLE_RATE, rel=0.2)
+    assert loudest_hz(joined(chunks)[-SAMPLE_RATE:]) == pytest.approx(1000, abs=2)
+    seconds = (chunks[-1].time_ns - chunks[0].time_ns) / 1e9
+    assert sum(map(len, chunks[:-1])) / seconds == pytest.approx(SAMPLE_RATE, rel=0.01)
 
 
 def wait_for_frames(capture: stagebox.AudioCapturer, frames: int) -> None:
