@@ -93,8 +93,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def draw(answer: Answer, path: Path) -> None:
     """Write one PNG: a panel beside the other."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - slow to load
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     panels = answer.panels
     names = list(dict.fromkeys(name for panel in panels for name in panel.bars))

@@ -69,7 +69,7 @@ class CountingMic:
 
 def pump(packets: Sequence[bytes], _block: int, times: int) -> float:
     """Through this project's pump, its queue and its state machine; CPU in seconds, once warm."""
-    from stagebox import MicPump  # noqa: PLC0415 - each process loads its own contender alone
+    from stagebox import MicPump
 
     mic = CountingMic()
     batches = [packets[at : at + BATCH] for at in range(0, len(packets), BATCH)]
@@ -95,7 +95,7 @@ def opuslib_any(packets: Sequence[bytes], _block: int, times: int) -> float:
 
 def opuslib(packets: Sequence[bytes], block: int, times: int) -> float:
     """With opuslib.Decoder, told each packet's length; CPU in seconds, once warm."""
-    from opuslib import Decoder  # noqa: PLC0415
+    from opuslib import Decoder
 
     decoder = Decoder(RATE_HZ, 2)
     begin = 0.0

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,7 +48,7 @@ SETTINGS: Final = {
 """What is measured; Q is the graph's quantum."""
 
 
-class Contender:
+class Contender(ABC):
     """What reads, and the processes that do it for it."""
 
     def __init__(self, quantum: int, note: Note) -> None:
@@ -57,9 +58,9 @@ class Contender:
         self.helpers: list[int] = []
         self.lost: int | None = None
 
+    @abstractmethod
     def run(self, until: float) -> None:
         """Read until then (time.monotonic)."""
-        raise NotImplementedError
 
 
 class Stagebox(Contender):
@@ -67,7 +68,7 @@ class Stagebox(Contender):
 
     def run(self, until: float) -> None:
         """Read until then."""
-        import stagebox  # noqa: PLC0415 - each process loads its own contender alone
+        import stagebox
 
         with stagebox.open_audio_capture(target=SINK, quantum_frames=self.quantum) as capture:
             while time.monotonic() < until:
@@ -80,8 +81,8 @@ class LeastPython(Contender):
 
     def run(self, until: float) -> None:
         """Read until then."""
-        import stagebox  # noqa: PLC0415
-        from stagebox import _native  # noqa: PLC0415
+        import stagebox
+        from stagebox import _native
 
         ffi, lib, *_ = _native._extension()  # noqa: SLF001 - what the package is measured by
         pcm = np.empty((self.quantum, 2), np.float32)
@@ -97,7 +98,7 @@ class Soundcard(Contender):
 
     def run(self, until: float) -> None:
         """Read until then."""
-        import soundcard  # noqa: PLC0415
+        import soundcard
 
         source = soundcard.get_microphone(f"{SINK}.monitor", include_loopback=True)
         with source.recorder(RATE_HZ, channels=2, blocksize=self.quantum) as recorder:
@@ -110,7 +111,7 @@ class Sounddevice(Contender):
 
     def run(self, until: float) -> None:
         """Read until then."""
-        import sounddevice  # noqa: PLC0415
+        import sounddevice
 
         def callback(pcm: NDArray[np.float32], _frames: int, _time: Any, _status: Any) -> None:
             self.note(pcm)

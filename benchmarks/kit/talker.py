@@ -69,7 +69,7 @@ def talk(options: argparse.Namespace, log: BlockLog, hand_over: Callable[[Any], 
 
 def stagebox(options: argparse.Namespace, log: BlockLog) -> dict[str, Any]:
     """Push into this project's microphone."""
-    import stagebox  # noqa: PLC0415 - each process loads its own contender alone
+    import stagebox
 
     with stagebox.open_virtual_mic(name=MIC, quantum_frames=QUANTUM) as mic:
         _wait_for(lambda: mic.stats.quantum > 0)
@@ -89,7 +89,7 @@ def program(options: argparse.Namespace, log: BlockLog) -> dict[str, Any]:
 
 def pump(options: argparse.Namespace, log: BlockLog) -> dict[str, Any]:
     """Send packets to this project's pump; the log's blocks are numbered by packet."""
-    import stagebox  # noqa: PLC0415
+    import stagebox
 
     packets = [bytes(packet) for packet in np.load(options.packets, allow_pickle=True)]
     mics: list[Any] = []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 
 
-class Part(threading.Thread):
+class Part(ABC, threading.Thread):
     """Works until it is told to stop, and remembers why it failed."""
 
     def __init__(self, name: str) -> None:
@@ -20,9 +21,9 @@ class Part(threading.Thread):
         except Exception as error:  # the main thread tells, whatever it is
             self.error = error
 
+    @abstractmethod
     def work(self) -> None:
         """Do it, until `stopping` is set."""
-        raise NotImplementedError
 
     def stop(self) -> None:
         """Have it end, and wait for that."""
