@@ -122,7 +122,7 @@ int sbx_mic_push(sbx_mic *mic, const float *frames, uint32_t count)
     atomic_store_explicit(&mic->rt.longest_block, sbx_blocks_note(&mic->blocks, count, now_ns),
                           memory_order_relaxed);
     sbx_counter_add(&mic->pushed, count);
-    if (!sbx_ring_write_finite(&mic->rt.ring, frames, count, now_ns))
+    if (!sbx_ring_write_clipped(&mic->rt.ring, frames, count, now_ns))
         sbx_counter_add(&mic->dropped, count);
     pthread_mutex_unlock(&mic->pusher);
     return 1;

@@ -161,14 +161,17 @@ static inline void sbx_copy(float *to, const float *from, size_t samples)
     memcpy(to, from, samples * sizeof(float));
 }
 
-/* NaN and infinities become silence: an exponent of all ones is neither. */
-static inline void sbx_copy_finite(float *to, const float *from, size_t samples)
+/* Clipped to full scale. NaN and infinities become silence: an exponent of all ones is neither. */
+static inline void sbx_copy_clipped(float *to, const float *from, size_t samples)
 {
     for (size_t i = 0; i < samples; i++) {
         uint32_t bits;
+        float sample;
         memcpy(&bits, &from[i], sizeof(bits));
         bits = (bits & 0x7f800000U) == 0x7f800000U ? 0 : bits;
-        memcpy(&to[i], &bits, sizeof(bits));
+        memcpy(&sample, &bits, sizeof(sample));
+        sample = sample > 1.0F ? 1.0F : sample;
+        to[i] = sample < -1.0F ? -1.0F : sample;
     }
 }
 
@@ -194,18 +197,18 @@ static inline bool sbx_ring_write_with(struct sbx_ring *ring, const float *frame
     return true;
 }
 
-/* Thread: producer. PCM that is known to be finite, or not ours to change. */
+/* Thread: producer. PCM that is not ours to change. */
 static inline bool sbx_ring_write(struct sbx_ring *ring, const float *frames, uint32_t count,
                                   int64_t time_ns, uint64_t lost_frames)
 {
     return sbx_ring_write_with(ring, frames, count, time_ns, lost_frames, sbx_copy);
 }
 
-/* Thread: producer. PCM from outside: what is not a number becomes silence. */
-static inline bool sbx_ring_write_finite(struct sbx_ring *ring, const float *frames, uint32_t count,
-                                         int64_t time_ns)
+/* Thread: producer. PCM that people will hear: within full scale, and a number. */
+static inline bool sbx_ring_write_clipped(struct sbx_ring *ring, const float *frames,
+                                          uint32_t count, int64_t time_ns)
 {
-    return sbx_ring_write_with(ring, frames, count, time_ns, 0, sbx_copy_finite);
+    return sbx_ring_write_with(ring, frames, count, time_ns, 0, sbx_copy_clipped);
 }
 
 /* --- consumer ------------------------------------------------------------------------- */

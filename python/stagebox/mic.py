@@ -87,7 +87,8 @@ class VirtualMic(Protocol):
         order, one after another with those of the others; they are not mixed.
 
         `pcm` is float32 at 48 kHz, `(frames, channels)` or flat and interleaved, any
-        C-contiguous buffer of at most 1 s. NaN and infinities become silence.
+        C-contiguous buffer of at most 1 s. What is beyond ±1 is clipped to it, for people will
+        hear it; NaN and infinities become silence.
 
         Returns False only when the backend is dead (or is being closed by another thread):
         reopen. A full ring drops the block and returns True; `stats.dropped` counts it.

@@ -18,9 +18,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
 
 import numpy as np
 
@@ -33,7 +33,6 @@ from .pump_state import (
     PUMP_TUNING,
     Action,
     Actions,
-    DecodeAndPush,
     Do,
     Log,
     PumpState,
@@ -50,10 +49,6 @@ MIC_QUEUE_CAP: Final = 64
 
 # An exit waits no longer than this for a pump that still runs, which may be amid an open.
 _EXIT_PATIENCE_S: Final = 1.0
-
-# Full scale, as numpy takes it with the least ado: np.clip needs twice the time.
-_HIGHEST: Final = np.array(1, np.float32)
-_LOWEST: Final = np.array(-1, np.float32)
 
 _log = logging.getLogger(__name__)
 
@@ -115,8 +110,9 @@ class MicPump(Unshared):
 
         The pump's thread calls `opener(channels)` for every microphone it needs, and all methods
         of what that returns, which may be anything that works like a `VirtualMic`. The array it
-        pushes is within ±1, and reused for the next packet. Whatever `opener` raises is logged
-        and tried again later; only after UnsupportedPlatform the pump drops all packets instead.
+        pushes is reused for the next packet, and may be beyond ±1, which a `VirtualMic` clips.
+        Whatever `opener` raises is logged and tried again later; only after UnsupportedPlatform
+        the pump drops all packets instead.
         """
         channels = arguments.channel_count(channels, MIC_CHANNEL_COUNTS)
         if not callable(opener):
@@ -332,6 +328,7 @@ class _Worker:
         self._opener = opener
         self._channels = channels
         self._open_backend: _Backend | None = None
+        self._packet = b""  # the last that was taken from the queue
         self._pcm = np.zeros((MAX_PACKET_FRAMES, channels), np.float32)
         self._stopping = False
 
@@ -365,25 +362,20 @@ class _Worker:
             return self._machine.senders_gone() if self._core.abandoned else ()
         if self._open_backend is None:
             self._counts.dropped_closed += 1
+        self._packet = packet
         return self._machine.packet(time.monotonic(), packet)
 
     def _perform(self, actions: Actions) -> None:
-        todo: Sequence[Action] = actions
-        while todo:
-            action, *rest = todo
-            answer = self._perform_one(action)
+        while actions:
+            answer = self._perform_one(actions[0])
             # What the machine says to what just happened replaces what it said before.
-            todo = rest if answer is None else answer
+            actions = actions[1:] if answer is None else answer
 
     def _perform_one(self, action: Action) -> Actions | None:
-        match action:
-            case DecodeAndPush(packet):
-                return self._decode_and_push(packet)
-            case Log(level, message):
-                _log.log(level, message)
-                return None
-            case _:
-                return self._performers[action](self)
+        if isinstance(action, Log):
+            _log.log(action.level, action.message)
+            return None
+        return self._performers[action](self)
 
     def _open(self) -> Actions:
         try:
@@ -418,17 +410,14 @@ class _Worker:
         mic = self._backend.mic
         return self._unless_dead(lambda: mic.alive)
 
-    def _decode_and_push(self, packet: bytes) -> Actions:
+    def _decode_and_push(self) -> Actions:
         mic, decode = self._backend
         try:
-            frames = decode(packet)
+            frames = decode(self._packet)
         except CodecError as error:
             self._counts.decode_errors += 1
             return self._machine.decode_failed(time.monotonic(), error)
-        pcm = self._pcm[:frames]
-        # Junk that passes for Opus decodes to as much as a million times full scale.
-        np.maximum(np.minimum(pcm, _HIGHEST, out=pcm), _LOWEST, out=pcm)
-        died = self._unless_dead(lambda: mic.push(pcm))
+        died = self._unless_dead(mic.push, self._pcm[:frames])
         if died is not None:
             return died
         self._counts.pushed += frames
@@ -444,10 +433,10 @@ class _Worker:
             raise RuntimeError("the pump has no microphone")
         return self._open_backend
 
-    def _unless_dead(self, ask: Callable[[], bool]) -> Actions | None:
+    def _unless_dead(self, ask: Callable[..., bool], *values: Any) -> Actions | None:
         """Ask the microphone something: False means it is dead, and so does an exception."""
         try:
-            if ask():
+            if ask(*values):
                 return None
         except Exception as error:  # whatever a user's microphone raises
             _log.debug("the microphone raised", exc_info=True)
@@ -462,6 +451,7 @@ class _Worker:
         Do.OPEN: _open,
         Do.CLOSE: _close,
         Do.DISCARD: _discard,
+        Do.PUSH: _decode_and_push,
         Do.CHECK_ALIVE: _check_alive,
         Do.STOP: _stop,
     }

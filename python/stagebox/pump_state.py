@@ -100,17 +100,13 @@ class Do(enum.Enum):
     """Close the backend."""
     DISCARD = enum.auto()
     """Have the backend forget what it has not played yet."""
+    PUSH = enum.auto()
+    """Decode the packet that was told last and push it, then tell `pushed()`, `decode_failed()`
+    or `backend_died()`."""
     CHECK_ALIVE = enum.auto()
     """Ask whether the backend is alive, and tell `backend_died()` if it is not."""
     STOP = enum.auto()
     """End the pump."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeAndPush:
-    """Decode a packet and push it, then tell `pushed()`, `decode_failed()` or `backend_died()`."""
-
-    packet: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +117,13 @@ class Log:
     message: str
 
 
-Action = Do | DecodeAndPush | Log
+Action = Do | Log
 Actions = tuple[Action, ...]
+
+# What is asked for with every packet, looked up once: CPython 3.11 takes 0.2 µs for each `Do.X`.
+_RUNNING: Final = State.RUNNING
+_PUSH: Final[Actions] = (Do.PUSH,)
+_DISCARD_AND_PUSH: Final[Actions] = (Do.DISCARD, Do.PUSH)
 
 
 class PumpState:
@@ -184,18 +185,18 @@ class PumpState:
 
     def packet(self, now: float, data: bytes) -> Actions:
         """A packet was taken from the queue. An empty one is silence (Opus DTX)."""
-        if self.state is not State.RUNNING:
+        if self.state is not _RUNNING:
             self._expects(State.OPENING, State.BACKING_OFF, State.UNSUPPORTED)
             return ()
         if not data:
             return ()
         if now - self._last_push > self._tuning.stale_gap:
-            return (Do.DISCARD, DecodeAndPush(data))
-        return (DecodeAndPush(data),)
+            return _DISCARD_AND_PUSH
+        return _PUSH
 
     def pushed(self, now: float) -> Actions:
         """The backend took the packet's sound, which also proves that it is alive."""
-        if self._expects(State.RUNNING):
+        if self.state is _RUNNING or self._expects(_RUNNING):
             self._last_push = now
             self.deadline = now + self._tuning.heartbeat
         return ()

@@ -191,6 +191,12 @@ def test_what_is_not_a_number_is_recorded_as_silence(applications: Applications)
     assert np.abs(recorded[0]).max() <= 0.51
 
 
+def test_what_is_beyond_full_scale_is_clipped(applications: Applications) -> None:
+    with recorded_mic(applications) as (mic, recorded):
+        speak(mic, tone(440, 1) * np.float32(1e6))
+    assert np.abs(recorded[0]).max() == 1
+
+
 def test_several_threads_may_push_at_once(private_graph: PrivateGraph) -> None:
     with open_virtual_mic(remote=private_graph.remote) as mic:
         block = np.zeros((48, 2), np.float32)

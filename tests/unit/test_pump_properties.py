@@ -16,7 +16,6 @@ from stagebox.errors import CodecError, PipeWireUnavailable, UnsupportedPlatform
 from stagebox.pump_state import (
     Action,
     Actions,
-    DecodeAndPush,
     Do,
     Log,
     PumpState,
@@ -45,12 +44,14 @@ class PumpWorld(RuleBasedStateMachine):
         self.backends_open = 0
         self.backend_alive = False
         self.opened_at = self.last_push = self.last_sign = self.now
+        self.packet = DTX
         self.discarded = False
         self.stopped = False
         self.performers: dict[Do, Callable[[], Actions]] = {
             Do.OPEN: self.open,
             Do.CLOSE: self.close,
             Do.DISCARD: self.discard,
+            Do.PUSH: self.decode_and_push,
             Do.CHECK_ALIVE: self.check_alive,
             Do.STOP: self.stop,
         }
@@ -66,13 +67,11 @@ class PumpWorld(RuleBasedStateMachine):
             action = todo.popleft()
             assert not self.stopped, "nothing is done after the end"
             if action is Do.DISCARD:
-                assert isinstance(todo[0], DecodeAndPush), "discards only before a push"
+                assert todo[0] is Do.PUSH, "discards only before a push"
             todo.extend(self.perform_one(action))
 
     def perform_one(self, action: Action) -> Actions:
         match action:
-            case DecodeAndPush(packet):
-                return self.decode_and_push(packet)
             case Log():
                 return ()
             case _:
@@ -101,11 +100,11 @@ class PumpWorld(RuleBasedStateMachine):
         self.discarded = True
         return ()
 
-    def decode_and_push(self, packet: bytes) -> Actions:
-        assert packet != DTX, "silence is not decoded"
+    def decode_and_push(self) -> Actions:
+        assert self.packet != DTX, "silence is not decoded"
         gap = self.now - self.last_push
         assert self.discarded == (gap > TUNING.stale_gap), "discards exactly when the gap demands"
-        if packet == JUNK:
+        if self.packet == JUNK:
             return self.machine.decode_failed(self.now, CodecError("junk"))
         assert self.backends_open == 1, "never a push without a backend"
         if not self.backend_alive:
@@ -163,11 +162,12 @@ class PumpWorld(RuleBasedStateMachine):
     @rule(packet=st.sampled_from([GOOD, GOOD, JUNK, DTX]))
     def a_packet_arrives(self, packet: bytes) -> None:
         self.discarded = False
+        self.packet = packet
         answer = self.machine.packet(self.now, packet)
         if self.backends_open == 0 or packet == DTX:
             assert answer == ()
         else:
-            assert answer[-1] == DecodeAndPush(packet)
+            assert answer[-1] is Do.PUSH
         self.perform(answer)
 
     @rule()

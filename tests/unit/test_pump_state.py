@@ -12,7 +12,6 @@ from stagebox.errors import CodecError, DaemonAbsent, PipeWireUnavailable, Unsup
 from stagebox.pump_state import (
     PUMP_TUNING,
     Actions,
-    DecodeAndPush,
     Do,
     Log,
     PumpState,
@@ -238,7 +237,7 @@ def test_a_death_without_a_reason_is_logged(age: float) -> None:
 
 def test_a_packet_is_decoded_and_pushed() -> None:
     machine = running()
-    assert machine.packet(0.1, PACKET) == (DecodeAndPush(PACKET),)
+    assert machine.packet(0.1, PACKET) == (Do.PUSH,)
     assert machine.pushed(0.1) == ()
 
 
@@ -254,18 +253,18 @@ def test_a_packet_without_a_backend_is_dropped(make: Callable[[], PumpState]) ->
 def test_a_gap_since_the_last_push_discards_first() -> None:
     machine = running()
     machine.pushed(10)
-    assert machine.packet(10.51, PACKET) == (Do.DISCARD, DecodeAndPush(PACKET))
+    assert machine.packet(10.51, PACKET) == (Do.DISCARD, Do.PUSH)
 
 
 def test_a_gap_of_exactly_the_limit_does_not_discard() -> None:
     machine = running()
     machine.pushed(10)
-    assert machine.packet(10.5, PACKET) == (DecodeAndPush(PACKET),)
+    assert machine.packet(10.5, PACKET) == (Do.PUSH,)
 
 
 def test_the_first_gap_is_measured_from_the_opening() -> None:
-    assert running(10).packet(10.4, PACKET) == (DecodeAndPush(PACKET),)
-    assert running(10).packet(10.6, PACKET) == (Do.DISCARD, DecodeAndPush(PACKET))
+    assert running(10).packet(10.4, PACKET) == (Do.PUSH,)
+    assert running(10).packet(10.6, PACKET) == (Do.DISCARD, Do.PUSH)
 
 
 def test_neither_silence_nor_junk_ends_a_gap() -> None:
@@ -273,14 +272,14 @@ def test_neither_silence_nor_junk_ends_a_gap() -> None:
     machine.packet(0.4, DTX)
     machine.packet(0.4, b"junk")
     machine.decode_failed(0.4, JUNK)
-    assert machine.packet(0.6, PACKET) == (Do.DISCARD, DecodeAndPush(PACKET))
+    assert machine.packet(0.6, PACKET) == (Do.DISCARD, Do.PUSH)
 
 
 def test_a_push_ends_a_gap() -> None:
     machine = running()
     machine.packet(0.6, PACKET)
     machine.pushed(0.6)
-    assert machine.packet(0.7, PACKET) == (DecodeAndPush(PACKET),)
+    assert machine.packet(0.7, PACKET) == (Do.PUSH,)
 
 
 def test_packets_that_will_not_decode_are_logged_the_1st_2nd_4th_and_8th_time() -> None:

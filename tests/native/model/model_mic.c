@@ -9,6 +9,7 @@
 #include "checker.h"
 
 #define CAPACITY 4U
+#define FULL_SCALE 16.0F
 
 static struct sbx_mic mic;
 
@@ -25,12 +26,18 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     return (int)clock - CLOCK_MONOTONIC;
 }
 
+/* Frame n holds n of so many, exactly: a microphone clips what is beyond 1. */
+static float value_of(uint32_t frame)
+{
+    return (float)frame / FULL_SCALE;
+}
+
 static void push(uint32_t count)
 {
     float frames[CAPACITY];
 
     for (uint32_t i = 0; i < count; i++)
-        frames[i] = (float)(++said);
+        frames[i] = value_of(++said);
     MODEL_CHECK(sbx_mic_push(&mic, frames, count) == 1);
 }
 
@@ -62,7 +69,7 @@ static void run_cycle(void)
                                                                                will know of it */
     cycle_out.requested = 1;
     sbx_mic_process(&mic.rt);
-    const float recorded = cycle_frames[0];
+    const float recorded = cycle_frames[0] * FULL_SCALE;
     if (recorded == 0)
         return;
     MODEL_CHECK(recorded > last_recorded);
@@ -100,7 +107,7 @@ static void push_too_much(void)
 
 static void push_another(void)
 {
-    const float frame = 1;
+    const float frame = value_of(1);
 
     MODEL_CHECK(sbx_mic_push(&mic, &frame, 1) == 1);
     also_said++;
