@@ -338,7 +338,6 @@ class _Worker:
             self._perform(self._machine.start(time.monotonic()))
             while not self._stopping:
                 self._perform(self._next_event())
-                self._perform(self._machine.tick(time.monotonic()))
         except BaseException:
             _log.exception("the pump stops: its thread failed")
             raise
@@ -349,11 +348,14 @@ class _Worker:
             _running.pop(self._core, None)
 
     def _next_event(self) -> Actions:
-        """Wait for a packet, a wake-up or the machine's deadline."""
+        """Wait for a packet, a wake-up or the machine's deadline, which goes before packets."""
         deadline = self._machine.deadline
         wait = None
         if deadline is not None:
-            wait = min(max(deadline - time.monotonic(), 0), threading.TIMEOUT_MAX)
+            now = time.monotonic()
+            if now >= deadline:
+                return self._machine.tick(now)
+            wait = min(deadline - now, threading.TIMEOUT_MAX)
         try:
             packet = self._core.take(wait)
         except queue.Empty:

@@ -27,7 +27,7 @@ import logging
 import numbers
 import sys
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, NamedTuple
 
 from .errors import DaemonAbsent, UnsupportedPlatform
 
@@ -109,8 +109,7 @@ class Do(enum.Enum):
     """End the pump."""
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(NamedTuple):
     """Log a message at one of the levels of `logging`."""
 
     level: int
