@@ -3,6 +3,7 @@
 #define BENCH_H
 
 #include <fcntl.h>
+#include <pipewire/conf.h>
 #include <pipewire/pipewire.h>
 #include <spa/param/audio/format-utils.h>
 #include <stdatomic.h>
@@ -48,6 +49,29 @@ static inline void die(const char *what)
 {
     perror(what);
     exit(1);
+}
+
+/* With a data thread in real time, which clients had to ask for until libpipewire 1.3. */
+static inline struct pw_core *connect_in_real_time(struct pw_loop *loop)
+{
+    static const char realtime[] = "client-rt.conf";
+    struct pw_properties *props = pw_properties_new(NULL, NULL);
+
+    if (pw_conf_load_conf(NULL, realtime, props) >= 0) {
+        pw_properties_clear(props);
+        pw_properties_set(props, PW_KEY_CONFIG_NAME, realtime);
+    }
+    struct pw_context *context = pw_context_new(loop, props, 0);
+    struct pw_core *core = context != NULL ? pw_context_connect(context, NULL, 0) : NULL;
+    if (core == NULL)
+        die("pw_context_connect");
+    return core;
+}
+
+/* All that hangs on it is destroyed too. */
+static inline void disconnect(struct pw_core *core)
+{
+    pw_context_destroy(pw_core_get_context(core));
 }
 
 /* A file that grows no more and is there at once: no page fault while sound flows. */

@@ -5,6 +5,7 @@
 struct player {
     struct pw_main_loop *loop;
     struct pw_stream *stream;
+    struct spa_hook listener;
     uint32_t next;
     struct block_log log;
 };
@@ -67,10 +68,11 @@ int main(int argc, char *argv[])
         PW_KEY_MEDIA_TYPE, "Audio", PW_KEY_MEDIA_CATEGORY, "Playback", PW_KEY_NODE_NAME,
         "bench-player", PW_KEY_TARGET_OBJECT, argv[1], "state.restore-props", "false", NULL);
     pw_properties_setf(props, PW_KEY_NODE_LATENCY, "%s/%u", argv[2], RATE_HZ);
-    player.stream = pw_stream_new_simple(pw_main_loop_get_loop(player.loop), "bench-player", props,
-                                         &events, &player);
+    struct pw_core *core = connect_in_real_time(pw_main_loop_get_loop(player.loop));
+    player.stream = pw_stream_new(core, "bench-player", props);
     if (player.stream == NULL)
-        die("pw_stream_new_simple");
+        die("pw_stream_new");
+    pw_stream_add_listener(player.stream, &player.listener, &events, &player);
     if (pw_stream_connect(player.stream, PW_DIRECTION_OUTPUT, PW_ID_ANY,
                           PW_STREAM_FLAG_AUTOCONNECT | PW_STREAM_FLAG_MAP_BUFFERS |
                               PW_STREAM_FLAG_RT_PROCESS,
@@ -78,6 +80,7 @@ int main(int argc, char *argv[])
         die("pw_stream_connect");
     pw_main_loop_run(player.loop);
     pw_stream_destroy(player.stream);
+    disconnect(core);
     pw_main_loop_destroy(player.loop);
     return 0;
 }

@@ -114,6 +114,8 @@ static void listen_for(int64_t duration_ns, struct block_log *log, FILE *pcm,
 
 struct opening {
     struct pw_thread_loop *loop;
+    struct pw_core *core;
+    struct spa_hook listener;
     enum pw_stream_state state;
 };
 
@@ -149,10 +151,11 @@ static void open_stream(struct opening *opening, const char *target, const char 
         "bench-floor", PW_KEY_TARGET_OBJECT, target, "state.restore-props", "false", NULL);
     pw_properties_set(props, PW_KEY_STREAM_CAPTURE_SINK, of_sink ? "true" : "false");
     pw_properties_setf(props, PW_KEY_NODE_LATENCY, "%s/%u", quantum, RATE_HZ);
-    reader.stream = pw_stream_new_simple(pw_thread_loop_get_loop(opening->loop), "bench-floor",
-                                         props, &events, opening);
+    opening->core = connect_in_real_time(pw_thread_loop_get_loop(opening->loop));
+    reader.stream = pw_stream_new(opening->core, "bench-floor", props);
     if (reader.stream == NULL)
-        die("pw_stream_new_simple");
+        die("pw_stream_new");
+    pw_stream_add_listener(reader.stream, &opening->listener, &events, opening);
     if (pw_stream_connect(reader.stream, PW_DIRECTION_INPUT, PW_ID_ANY,
                           PW_STREAM_FLAG_AUTOCONNECT | PW_STREAM_FLAG_MAP_BUFFERS |
                               PW_STREAM_FLAG_RT_PROCESS,
@@ -192,10 +195,9 @@ int main(int argc, char *argv[])
     figures.opened_ns = clock_ns(CLOCK_MONOTONIC) - begin_ns;
 
     listen_for((int64_t)(atof(argv[3]) * 1e9), &log, pcm, &figures);
-    pw_thread_loop_lock(opening.loop);
-    pw_stream_destroy(reader.stream);
-    pw_thread_loop_unlock(opening.loop);
     pw_thread_loop_stop(opening.loop);
+    pw_stream_destroy(reader.stream);
+    disconnect(opening.core);
     pw_thread_loop_destroy(opening.loop);
     if (pcm != NULL)
         fclose(pcm);
