@@ -16,11 +16,12 @@ from .kit.answer import Answer, Panel, Target, machine
 from .kit.busy import spinning
 from .kit.graph import bench_graph
 from .kit.listening import FLOOR, READERS, STAGEBOX, Heard, Listening
-from .kit.reader import SETTINGS, WARM_UP_S
+from .kit.reader import HURRIED, LEAST, SETTINGS, WARM_UP_S
 from .kit.rounds import Spread, take_turns
 from .kit.script import Options, run
 from .kit.timeline import RATE_HZ
 
+NAMES: Final = (*READERS[:2], HURRIED, LEAST, *READERS[2:])
 QUANTUM: Final = 256
 BUSY_THREADS: Final = 2
 TURN_S: Final = 2.0
@@ -32,8 +33,8 @@ OLDEST_MS: Final = 40.0
 def ask(options: Options) -> Answer:
     """Measure, and say what came of it."""
     seconds = {
-        name: (LONG_TURN_S if name in {STAGEBOX, FLOOR} else TURN_S) * options.scale
-        for name in READERS
+        name: (LONG_TURN_S if name in {STAGEBOX, FLOOR, LEAST} else TURN_S) * options.scale
+        for name in NAMES
     }
     with bench_graph() as graph:
         graph.force_quantum(QUANTUM)
@@ -42,10 +43,10 @@ def ask(options: Options) -> Answer:
         def turn(name: str) -> Heard:
             if name != FLOOR:
                 return listening.turn(name, QUANTUM, seconds[name], BUSY_THREADS)
-            with spinning(1):
+            with spinning(1, BUSY_THREADS):
                 return listening.turn(name, QUANTUM, seconds[name])
 
-        turns = take_turns(READERS, turn, options.rounds, "busy interpreter")
+        turns = take_turns(NAMES, turn, options.rounds, "busy interpreter")
         version = graph.version
     dropped = sum(heard.dropped for heard in turns[STAGEBOX])
     ours, floors = (sum(heard.lost for heard in turns[name]) for name in (STAGEBOX, FLOOR))
@@ -60,9 +61,10 @@ def ask(options: Options) -> Answer:
         question="What is lost when the interpreter is busy?",
         how=f"{BUSY_THREADS} threads computing in pure Python beside the reader, "
         f"{options.rounds} turns of {seconds[STAGEBOX]:g} s for stagebox. The floor, which has no "
-        "interpreter, runs beside a process that computes as much. Lost on the way: also in cycles "
+        "interpreter, runs beside a process with such threads. Lost on the way: also in cycles "
         "that the graph skipped, as the machine had no time for them. Not delivered: of the "
         "frames due in that time, lost or still on their way. Age: of a block's oldest frame. "
+        f"{LEAST}: one call into C that waits and copies, and nothing else. "
         + "; ".join(f"{name}: {text}" for name, text in SETTINGS.items())
         + ".",
         header=("reader", "frames lost on the way", "not delivered, %", "age p50, ms", "p99, ms"),
@@ -74,7 +76,7 @@ def ask(options: Options) -> Answer:
                 turns.spread(name, lambda heard: heard.age(50)).text(1),
                 turns.spread(name, age_ms).text(1),
             )
-            for name in READERS
+            for name in NAMES
         ],
         targets=[
             Target("0 frames dropped by the reader", str(dropped), dropped == 0),
@@ -87,15 +89,15 @@ def ask(options: Options) -> Answer:
             Panel(
                 "not delivered",
                 "% of the frames",
-                {name: missing(name) for name in READERS},
+                {name: missing(name) for name in NAMES},
             ),
             Panel(
                 "age of a block's oldest frame, p99",
                 "ms",
-                {name: [age_ms(heard) for heard in turns[name]] for name in READERS},
+                {name: [age_ms(heard) for heard in turns[name]] for name in NAMES},
             ),
         ],
-        figures={name: [heard.figures() for heard in turns[name]] for name in READERS},
+        figures={name: [heard.figures() for heard in turns[name]] for name in NAMES},
         machine=machine(version),
     )
 

@@ -20,9 +20,9 @@ from .kit.reader import LEAST, SETTINGS
 from .kit.rounds import take_turns
 from .kit.script import Options, run
 
+NAMES: Final = (*READERS[:2], LEAST, *READERS[2:])
 QUANTUM: Final = 256
 TURN_S: Final = 2.0
-NAMES: Final = (*READERS[:2], LEAST, *READERS[2:])
 MOST: Final = {FLOOR: 2.0, "sounddevice": 0.5, "soundcard": 0.25}
 """What stagebox may cost, as a share of another's."""
 

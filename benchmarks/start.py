@@ -24,7 +24,7 @@ from .kit.script import Options, run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TIMES: Final = 5
+TIMES: Final = 3
 FLOOR: Final = "floor (C)"
 STAGEBOX: Final = "stagebox"
 REST_S: Final = 0.3

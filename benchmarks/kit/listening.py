@@ -12,7 +12,7 @@ from stagebox import StageboxError
 
 from .floor import build
 from .graph import SINK
-from .reader import CONTENDERS, LEAST, WARM_UP_S
+from .reader import CONTENDERS, HURRIED, LEAST, WARM_UP_S
 from .timeline import Blocks, Latencies, ages_ms, latencies_ms, percentile
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 FLOOR: Final = "floor (C)"
 STAGEBOX: Final = "stagebox"
-READERS: Final = (STAGEBOX, FLOOR, *(name for name in CONTENDERS if name not in {STAGEBOX, LEAST}))
+READERS: Final = (
+    *(STAGEBOX, FLOOR),
+    *(name for name in CONTENDERS if name not in {STAGEBOX, HURRIED, LEAST}),
+)
 
 
 @dataclass(frozen=True, slots=True)

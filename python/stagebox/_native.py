@@ -59,6 +59,9 @@ _REASON_BYTES: Final = 256
 _RESAMPLERS_PLAY: Final = 16
 """Frames by which one cycle's block may be longer than the last: a resampler's differ by one."""
 
+_MORE_THAN_WAITED: Final = 4
+"""Room for what waits, and for what comes until a busy interpreter lets a call begin again."""
+
 _MOST_FRAMES: Final = (1 << 32) - 1
 """That C's uint32_t can ask for."""
 
@@ -413,7 +416,7 @@ class Capture:
             waiting = self._next(handle, self._floats(pcm), room, deadline.slice_ms(), block)
             count: int = block.frames
             if count:
-                self._room = max(count, room * 7 // 8) + _RESAMPLERS_PLAY
+                self._room = max(count + _RESAMPLERS_PLAY, room - (room - count) // 64)
                 # What is much too large is not kept for the sake of what is in it.
                 if count * 2 < room:
                     pcm = pcm[:count].copy()
@@ -421,7 +424,7 @@ class Capture:
             if waiting < 0:
                 raise self._end(handle, waiting)
             if waiting > room:
-                room = waiting
+                room = _MORE_THAN_WAITED * waiting
                 pcm = np.empty((room, self._channels), np.float32)
             elif deadline.passed:
                 return pcm[:0].copy(), time.monotonic_ns(), 0
