@@ -59,6 +59,30 @@ void sbx_connection_error(sbx_connection *connection, char *text, size_t size);
  * stream on it. */
 void sbx_connection_release(sbx_connection *connection);
 
+/* --- a look at the graph --- */
+
+typedef struct sbx_graph sbx_graph;
+
+/* Begin to look at what is in the graph: records of all of it, then of all that becomes of it. A
+ * record is uint32_t (as this machine has them): how many fields, then for each how many bytes, and
+ * these; python/stagebox/graph_state.py says what they tell. NULL with a negative errno. */
+sbx_graph *sbx_graph_open(sbx_connection *connection, int *error);
+
+/* Take all the records that wait, if they fit; otherwise none. Returns the bytes that waited; 0;
+ * once it is over and nothing waits SBX_DEAD, SBX_CLOSED, or -ENOBUFS: nobody read for too long. */
+int64_t sbx_graph_take(sbx_graph *graph, uint8_t *records, size_t size);
+
+/* Wait until records wait, or it is over, or a signal came, at most timeout_ms. */
+void sbx_graph_wait(sbx_graph *graph, int timeout_ms);
+
+/* Readable while records wait, and when it is over. Owned by the graph; not to be read from. */
+int sbx_graph_fd(const sbx_graph *graph);
+
+/* Look no more, and wake whoever waits. May be called twice. */
+void sbx_graph_close(sbx_graph *graph);
+
+void sbx_graph_free(sbx_graph *graph);
+
 /* --- a capture of a sink's monitor --- */
 
 typedef struct sbx_capture sbx_capture;

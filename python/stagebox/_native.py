@@ -28,6 +28,7 @@ from .errors import (
     CaptureClosed,
     CaptureDied,
     DaemonAbsent,
+    GraphClosed,
     PipeWireUnavailable,
     UnsupportedPlatform,
 )
@@ -319,6 +320,67 @@ def _forget(connection: Connection) -> None:
     with _shared_lock:
         if _shared.get(connection.path) is connection:
             del _shared[connection.path]
+
+
+# --- a look at the graph --------------------------------------------------------------------
+
+
+class Feed:
+    """The records of what is in the graph and what becomes of it. Any thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        ffi, lib, *_ = _extension()
+        error = ffi.new("int *")
+        self._ffi, self._lib = ffi, lib
+        # shared for as long as what is open holds it
+        self._connection: Connection | None = connection
+        self._handle: Any = _owned(lib.sbx_graph_free, lib.sbx_graph_open, connection.handle, error)
+        if not self._handle:
+            raise _open_failed("graph", connection, connection.reason(-error[0]))
+
+    @property
+    def _held(self) -> tuple[Any, Connection]:
+        handle, connection = self._handle, self._connection
+        if handle is None or connection is None:
+            raise GraphClosed("the graph was closed")
+        return handle, connection
+
+    def sync(self, deadline: Deadline) -> None:
+        """Wait until all that has happened so far is among the records."""
+        self._held[1].sync(deadline)
+
+    def wait(self, deadline: Deadline) -> None:
+        """Wait until there is something to take, or a slice of the time is over."""
+        self._lib.sbx_graph_wait(self._held[0], deadline.slice_ms())
+
+    def take(self) -> bytes:
+        """Return the records that wait, as they are; OverflowError if too many did."""
+        handle, connection = self._held
+        size = 4096
+        while True:
+            records = self._ffi.new("uint8_t[]", size)
+            waiting = self._lib.sbx_graph_take(handle, records, size)
+            if waiting == self._lib.SBX_DEAD:
+                raise DaemonAbsent(f"the PipeWire daemon is gone: {connection.reason(errno.EPIPE)}")
+            if waiting == self._lib.SBX_CLOSED:
+                raise GraphClosed("the graph was closed")
+            if waiting < 0:
+                raise OverflowError("nobody took the records for too long: begin anew")
+            if waiting <= size:
+                return bytes(self._ffi.buffer(records, waiting))
+            size = waiting
+
+    def duplicate_fd(self) -> int:
+        """Return a descriptor that is readable while records wait: the caller's, to be closed."""
+        handle, _ = self._held  # held, so that no other thread's close ends it meanwhile
+        return os.dup(self._lib.sbx_graph_fd(handle))
+
+    def close(self) -> None:
+        """Look no more and wake whoever waits. Twice is fine."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._lib.sbx_graph_close(handle)
+            self._connection = None
 
 
 # --- what goes across -----------------------------------------------------------------------

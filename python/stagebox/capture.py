@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, Self
@@ -13,10 +12,11 @@ import numpy as np
 from . import _native, arguments
 from .errors import CaptureClosed
 from .layout import CHANNELS, POSITIONS
+from .readable import readable
 from .unshared import Unshared
 
 if TYPE_CHECKING:
-    import asyncio
+    import os
     from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
 
@@ -244,33 +244,10 @@ class PipeWireCapture(Unshared, AudioCapturer):
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         with contextlib.suppress(CaptureClosed):
             while True:
-                await self._readable()
+                await readable(self._native.duplicate_fd())
                 chunk = self.next_chunk(timeout=0)
                 if chunk:
                     yield chunk
-
-    async def _readable(self) -> None:
-        """Wait on a descriptor of our own, so that others may watch `fileno()` as well."""
-        import asyncio  # noqa: PLC0415 - a third of what `import stagebox` would take
-
-        loop = asyncio.get_running_loop()
-        readable: asyncio.Future[None] = loop.create_future()
-        descriptor = self._native.duplicate_fd()
-        # Removed as soon as it fires: left in place it would fire until the chunk is read.
-        loop.add_reader(descriptor, _resolve, loop, descriptor, readable)
-        try:
-            await readable
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-
-
-def _resolve(
-    loop: asyncio.AbstractEventLoop, descriptor: int, readable: asyncio.Future[None]
-) -> None:
-    loop.remove_reader(descriptor)
-    if not readable.done():
-        readable.set_result(None)
 
 
 def open_audio_capture(
