@@ -83,6 +83,27 @@ void sbx_graph_close(sbx_graph *graph);
 
 void sbx_graph_free(sbx_graph *graph);
 
+/* --- a link between two ports --- */
+
+typedef struct sbx_link sbx_link;
+
+/* Object ids, as the records of a graph have them. */
+struct sbx_ends {
+    uint32_t output_node;
+    uint32_t output_port;
+    uint32_t input_node;
+    uint32_t input_port;
+};
+
+/* Begin to link. NULL with a negative errno in *error. */
+sbx_link *sbx_link_open(sbx_connection *connection, const struct sbx_ends *ends, int *error);
+
+/* 0, or a negative errno: why there is no link, or none any more. Never blocks. */
+int sbx_link_error(const sbx_link *link);
+
+/* Undo it. */
+void sbx_link_free(sbx_link *link);
+
 /* --- a capture of a sink's monitor --- */
 
 typedef struct sbx_capture sbx_capture;
@@ -106,9 +127,11 @@ struct sbx_block {
 };
 
 /* Begin to open. `channels` is 1, 2, 6 or 8. `target` is a sink's node.name, or NULL to follow
- * the default sink. NULL with a negative errno in *error. */
+ * the default sink. With a `route` the session manager links it to nothing: the node has it as its
+ * property "stagebox.route", by which whoever links it finds it. NULL with a negative errno in
+ * *error. */
 sbx_capture *sbx_capture_open(sbx_connection *connection, uint32_t channels, const char *target,
-                              uint32_t quantum_frames, int *error);
+                              const char *route, uint32_t quantum_frames, int *error);
 
 /* Wait until the node is in the graph. 1: it is; 0: not within timeout_ms; SBX_DEAD. */
 int sbx_capture_wait_open(sbx_capture *capture, int timeout_ms);

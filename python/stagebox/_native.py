@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from typing_extensions import Buffer
+
+    from .graph_state import Port
 
     Pcm = NDArray[np.float32] | Buffer
     Remote = str | os.PathLike[str]
@@ -252,7 +254,14 @@ class Connection:
         return bytes(ffi.buffer(names, used)).decode("utf-8", "replace").split("\0")[:-1]
 
 
-_shared: weakref.WeakValueDictionary[str, Connection] = weakref.WeakValueDictionary()
+Purpose = Literal["streams", "graph"]
+"""What a connection is for. The daemon stops listening to a client that binds metadata until the
+session manager answers it, and to the session manager while it waits for a client's new node: one
+client that does both may have them wait for each other for ever. (module-metadata's global_bind and
+impl-node's enum_params, 0.3.65 to 1.6.)"""
+
+_shared: weakref.WeakValueDictionary[tuple[Purpose, str], Connection]
+_shared = weakref.WeakValueDictionary()
 _shared_lock = threading.RLock()  # reentrant: a signal's handler may open amid an open
 
 
@@ -267,17 +276,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_enter_child)
 
 
-def _connection(paths: list[str]) -> tuple[Connection, bool]:
+def _connection(paths: list[str], purpose: Purpose) -> tuple[Connection, bool]:
     """Return a connection to the first daemon that listens, and whether it was there before."""
     with _shared_lock:
         for path in paths:
-            connection = _shared.get(path)
+            connection = _shared.get((purpose, path))
             if connection is not None and connection.alive:
                 return connection, True
         failures: list[OSError] = []
         for path in paths:
             try:
-                connection = _shared[path] = Connection(path)
+                connection = _shared[purpose, path] = Connection(path)
             except OSError as error:
                 # Its traceback holds this frame, and so would keep the connection that was there.
                 failures.append(error.with_traceback(None))
@@ -299,10 +308,10 @@ def _unavailable(paths: list[str], failures: list[OSError]) -> PipeWireUnavailab
     return DaemonAbsent(f"no PipeWire daemon is running ({reasons}); {hint}")
 
 
-def connect(remote: Remote | None, deadline: Deadline) -> Connection:
+def connect(remote: Remote | None, deadline: Deadline, purpose: Purpose = "streams") -> Connection:
     """Return the process's connection to that daemon, its handshake done."""
     paths = socket_paths(remote)
-    connection, reused = _connection(paths)
+    connection, reused = _connection(paths, purpose)
     try:
         connection.sync(deadline)
     except PipeWireUnavailable:
@@ -310,7 +319,7 @@ def connect(remote: Remote | None, deadline: Deadline) -> Connection:
         if connection.alive or not reused:
             raise
         # The daemon has just been restarted, and the old connection had not noticed yet.
-        connection, _ = _connection(paths)
+        connection, _ = _connection(paths, purpose)
         connection.sync(deadline)
     return connection
 
@@ -318,8 +327,8 @@ def connect(remote: Remote | None, deadline: Deadline) -> Connection:
 def _forget(connection: Connection) -> None:
     """Give a connection that failed to nobody else; the streams on it keep it."""
     with _shared_lock:
-        if _shared.get(connection.path) is connection:
-            del _shared[connection.path]
+        for key in [key for key, shared in _shared.items() if shared is connection]:
+            del _shared[key]
 
 
 # --- a look at the graph --------------------------------------------------------------------
@@ -383,6 +392,30 @@ class Feed:
             self._connection = None
 
 
+class Link:
+    """A link of ours between two ports. Any thread."""
+
+    def __init__(self, connection: Connection, output: Port, into: Port) -> None:
+        ffi, self._lib, *_ = _extension()
+        ends = ffi.new("struct sbx_ends *", (output.node, output.id, into.node, into.id))
+        error = ffi.new("int *")
+        self._handle: Any = _owned(
+            self._lib.sbx_link_free, self._lib.sbx_link_open, connection.handle, ends, error
+        )
+        self._error = error[0]
+
+    @property
+    def error(self) -> str:
+        """Why there is no link, or none any more; "" while all is well."""
+        handle = self._handle
+        code = self._error if not handle else self._lib.sbx_link_error(handle)
+        return os.strerror(-code) if code else ""
+
+    def close(self) -> None:
+        """Undo it."""
+        self._handle = None
+
+
 # --- what goes across -----------------------------------------------------------------------
 
 
@@ -425,11 +458,13 @@ class Capture:
         connection: Connection,
         channels: int,
         target: str | None,
+        route: str | None,
         quantum_frames: int,
         deadline: Deadline,
     ) -> None:
         ffi, lib, *_ = _extension()
         error = ffi.new("int *")
+        route_name = ffi.NULL if route is None else arguments.text("route", route)
         name = ffi.NULL if target is None else arguments.text("target", target)
         self._ffi, self._lib = ffi, lib
         self._new_block = functools.partial(ffi.new, ffi.typeof("struct sbx_block *"))
@@ -447,6 +482,7 @@ class Capture:
             connection.handle,
             channels,
             name,
+            route_name,
             quantum_frames,
             error,
         )
@@ -652,7 +688,7 @@ def _wait_open(
 ) -> None:
     """Wait until the node is in the graph; close the stream again when it does not get there."""
     handle = stream.handle
-    with _closed_on_failure(stream):
+    with closed_on_failure(stream):
         result = _wait_for(lambda ms: wait(handle, ms), deadline)
         if result == 0:
             reason = f"the daemon did not make the node in {OPEN_TIMEOUT:g} s"
@@ -662,7 +698,8 @@ def _wait_open(
 
 
 @contextlib.contextmanager
-def _closed_on_failure(stream: Capture | Mic) -> Iterator[None]:
+def closed_on_failure(stream: Capture | Mic) -> Iterator[None]:
+    """Close a stream that is not to be had after all."""
     try:
         yield
     except BaseException:  # Ctrl-C too must leave no node behind

@@ -9,11 +9,10 @@ with Graph() as graph:
 
 from __future__ import annotations
 
-import struct
 import threading
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from . import _native
 from .errors import GraphClosed
@@ -31,6 +30,7 @@ from .graph_state import (
     Snapshot,
     Source,
     differences,
+    records_in,
 )
 from .readable import readable
 from .unshared import Unshared
@@ -55,8 +55,6 @@ __all__ = [
     "Watch",
 ]
 
-_NUMBER: Final = struct.Struct("=I")
-
 
 class Graph(Unshared):
     """A look at the graph of one daemon; a context manager, also an asynchronous one.
@@ -76,7 +74,7 @@ class Graph(Unshared):
         UnsupportedPlatform: not Linux.
         """
         deadline = _native.Deadline(_native.OPEN_TIMEOUT)
-        self._connection = _native.connect(remote, deadline)
+        self._connection = _native.connect(remote, deadline, "graph")
         self._feed = _native.Feed(self._connection)
         self._state = GraphState()
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
@@ -174,7 +172,7 @@ class Graph(Unshared):
             self._pull()
 
     def _changes_in(self, records: bytes) -> list[Change]:
-        return [change for record in _records(records) for change in self._state.apply(record)]
+        return [change for record in records_in(records) for change in self._state.apply(record)]
 
     def _begin_anew(self) -> list[Change]:
         """So much went unread that the rest was dropped: what has become of it all is what counts.
@@ -231,18 +229,3 @@ class Watch(Unshared):
                 if not self._told:
                     raise StopAsyncIteration from None
         return self._told.popleft()
-
-
-def _records(data: bytes) -> Iterator[list[str]]:
-    """What stagebox.h says of a record."""
-    at = 0
-    while at < len(data):
-        (count,) = _NUMBER.unpack_from(data, at)
-        at += _NUMBER.size
-        record = []
-        for _ in range(count):
-            (size,) = _NUMBER.unpack_from(data, at)
-            at += _NUMBER.size
-            record.append(data[at : at + size].decode("utf-8", "replace"))
-            at += size
-        yield record

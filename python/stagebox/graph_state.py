@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     Record = Sequence[str]
     Props = Mapping[str, str]
 
+_NUMBER: Final = struct.Struct("=I")
 _TYPE_PREFIX: Final = "PipeWire:Interface:"
 _DEFAULTS: Final = {"default.audio.sink": "sink", "default.audio.source": "source"}
 
@@ -124,17 +126,44 @@ class Snapshot:
     default_source: Source | None
 
 
+@dataclass(frozen=True, slots=True)
+class Port:
+    """Where a node is linked."""
+
+    node: int
+    """The node's number."""
+    id: int
+    """Its own."""
+    channel: str
+    """"FL", "MONO", "AUX0" …; "" where it does not say."""
+
+
 @dataclass(slots=True)
 class _Node:
     props: dict[str, str]
     state: str | None = None  # until more is told of it than the registry does
-    inputs: set[int] = field(default_factory=set)  # ports
-    outputs: set[int] = field(default_factory=set)
+    inputs: dict[int, Port] = field(default_factory=dict)  # by their numbers
+    outputs: dict[int, Port] = field(default_factory=dict)
     links: dict[int, int] = field(default_factory=dict)  # from its outputs: link, the other node
 
     @property
     def kind(self) -> str:
         return self.props.get("media.class", "")
+
+
+def records_in(data: bytes) -> Iterator[list[str]]:
+    """The records in what the C core passed on: stagebox.h says how they lie there."""
+    at = 0
+    while at < len(data):
+        (count,) = _NUMBER.unpack_from(data, at)
+        at += _NUMBER.size
+        record = []
+        for _ in range(count):
+            (size,) = _NUMBER.unpack_from(data, at)
+            at += _NUMBER.size
+            record.append(data[at : at + size].decode("utf-8", "replace"))
+            at += size
+        yield record
 
 
 def differences(before: Snapshot, after: Snapshot) -> list[Change]:
@@ -191,6 +220,19 @@ class GraphState:
             _named(sources, self._defaults["source"]),
         )
 
+    def applications(self) -> Iterator[tuple[Application, tuple[Port, ...]]]:
+        """Each application's stream, with the ports that it plays through."""
+        for (number, _), item in self._items.items():
+            if isinstance(item, Application):
+                yield item, tuple(self._nodes[number].outputs.values())
+
+    def inputs_of(self, key: str, value: str) -> tuple[Port, ...]:
+        """The input ports of the node that has this property."""
+        for node in self._nodes.values():
+            if node.props.get(key) == value:
+                return tuple(node.inputs.values())
+        return ()
+
     def apply(self, record: Record) -> list[Change]:
         """Take one record, and tell what changes by it."""
         kind, number, *rest = record
@@ -218,7 +260,8 @@ class GraphState:
         if node is None:
             return
         is_input = props.get("port.direction") == "in"
-        (node.inputs if is_input else node.outputs).add(number)
+        port = Port(owner, number, props.get("audio.channel", ""))
+        (node.inputs if is_input else node.outputs)[number] = port
         self._ports[number] = owner, is_input
         yield from self._look_again(owner)
 
@@ -238,7 +281,7 @@ class GraphState:
         elif number in self._ports:
             owner, is_input = self._ports.pop(number)
             if (node := self._nodes.get(owner)) is not None:
-                (node.inputs if is_input else node.outputs).discard(number)
+                (node.inputs if is_input else node.outputs).pop(number, None)
                 yield from self._look_again(owner)
         elif number in self._links:
             begin = self._links.pop(number)
@@ -342,13 +385,13 @@ class GraphState:
         )
 
 
-def _device(number: int, node: _Node, ports: set[int]) -> tuple[int, str, str, int, str]:
+def _device(number: int, node: _Node, ports: Mapping[int, Port]) -> tuple[int, str, str, int, str]:
     name = node.props.get("node.name", "")
     description = node.props.get("node.description") or node.props.get("node.nick") or name
     return number, name, description, _channels(node.props, ports), node.state or "creating"
 
 
-def _channels(props: Props, ports: set[int]) -> int:
+def _channels(props: Props, ports: Mapping[int, Port]) -> int:
     count = _number(props, "audio.channels")
     if count > 0:
         return count
