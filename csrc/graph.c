@@ -16,6 +16,9 @@
 
 #include "connection.h"
 
+/* How long after a client has come the metadata is asked for again. */
+#define ASK_AGAIN_MS 250
+
 /* What may wait to be read: hours of a busy desktop. More is a reader that has forgotten us. */
 #define MOST_BYTES (16U << 20)
 
@@ -27,7 +30,8 @@ struct sbx_graph {
     int wake_fd;
 
     /* with the loop locked */
-    struct spa_list objects; /* struct object */
+    struct spa_source *ask_again; /* a timer */
+    struct spa_list objects;      /* struct object */
     uint8_t *records;
     size_t used;
     size_t room;
@@ -35,10 +39,18 @@ struct sbx_graph {
     int end;      /* why there will be no more: SBX_DEAD, SBX_CLOSED or a negative errno; or 0 */
 };
 
+/* What can be bound. */
+struct kind {
+    const char *type;
+    uint32_t version;
+    const void *events;
+};
+
 /* What is bound. */
 struct object {
     struct spa_list link;
     struct sbx_graph *graph;
+    const struct kind *kind;
     uint32_t id;
     struct pw_proxy *proxy;
     struct spa_hook listener;
@@ -196,12 +208,6 @@ static const struct pw_metadata_events metadata_events = {
     .property = on_metadata_property,
 };
 
-struct kind {
-    const char *type;
-    uint32_t version;
-    const void *events;
-};
-
 static const struct kind kinds[] = {
     {PW_TYPE_INTERFACE_Node, PW_VERSION_NODE, &node_events},
     {PW_TYPE_INTERFACE_Client, PW_VERSION_CLIENT, &client_events},
@@ -238,6 +244,7 @@ static void bind_object(struct sbx_graph *graph, uint32_t id, const struct kind 
         return;
     }
     object->graph = graph;
+    object->kind = kind;
     object->id = id;
     object->proxy = pw_registry_bind(graph->registry, id, kind->type, kind->version, 0);
     if (object->proxy == NULL) {
@@ -247,6 +254,35 @@ static void bind_object(struct sbx_graph *graph, uint32_t id, const struct kind 
     }
     spa_list_append(&graph->objects, &object->link);
     pw_proxy_add_object_listener(object->proxy, &object->listener, kind->events, object);
+}
+
+/* While a client binds metadata, the daemon tells no other of what changes there (module-metadata's
+ * metadata_property, 0.3.65 to 1.6). Clients bind when they come, so a while after one has come all
+ * of it is asked for anew. */
+static void ask_again(void *data, uint64_t expirations)
+{
+    struct sbx_graph *graph = data;
+    struct object *object;
+    struct object *next;
+
+    (void)expirations;
+    spa_list_for_each_safe(object, next, &graph->objects, link)
+    {
+        const struct object metadata = *object;
+        if (metadata.kind->events != &metadata_events)
+            continue;
+        let_go(object);
+        bind_object(graph, metadata.id, metadata.kind);
+        return;
+    }
+}
+
+static void ask_again_soon(struct sbx_graph *graph)
+{
+    struct timespec after = {.tv_nsec = ASK_AGAIN_MS * SPA_NSEC_PER_MSEC};
+
+    pw_loop_update_timer(pw_thread_loop_get_loop(sbx_connection_loop(graph->connection)),
+                         graph->ask_again, &after, NULL, false);
 }
 
 /* --- the registry. Thread: loop --------------------------------------------------------------- */
@@ -267,6 +303,8 @@ static void on_global(void *data, uint32_t id, uint32_t permissions, const char 
     wake(graph);
     if (kind != NULL)
         bind_object(graph, id, kind);
+    if (kind != NULL && kind->events == &client_events)
+        ask_again_soon(graph);
 }
 
 static void on_global_remove(void *data, uint32_t id)
@@ -314,8 +352,12 @@ static void on_removed(void *data, uint32_t id)
 static int look(struct sbx_graph *graph)
 {
     struct pw_core *core = sbx_connection_core(graph->connection);
+    struct pw_loop *loop = pw_thread_loop_get_loop(sbx_connection_loop(graph->connection));
 
     sbx_connection_watch(graph->connection, &graph->watch);
+    graph->ask_again = pw_loop_add_timer(loop, ask_again, graph);
+    if (graph->ask_again == NULL)
+        return -errno;
     if (core == NULL)
         return -EPIPE;
     graph->registry = pw_core_get_registry(core, PW_VERSION_REGISTRY, 0);
@@ -411,6 +453,9 @@ void sbx_graph_close(sbx_graph *graph)
     pw_thread_loop_lock(loop);
     sbx_connection_unwatch(&graph->watch);
     spa_list_init(&graph->watch.link);
+    if (graph->ask_again != NULL)
+        pw_loop_destroy_source(pw_thread_loop_get_loop(loop), graph->ask_again);
+    graph->ask_again = NULL;
     spa_list_consume(object, &graph->objects, link) let_go(object);
     if (graph->registry != NULL) {
         spa_hook_remove(&graph->registry_listener);

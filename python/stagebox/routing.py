@@ -85,7 +85,7 @@ def _listed(name: str, applications: Iterable[str | int]) -> tuple[frozenset[str
 def _pid(name: str, value: SupportsIndex) -> int:
     pid = arguments.whole(name, value)
     if pid < 1:
-        raise ValueError(f"{name}: a process id is 1 or more, not {pid}")
+        raise ValueError(f"{name} must hold process ids of 1 or more, not {pid}")
     return pid
 
 

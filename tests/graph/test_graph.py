@@ -168,8 +168,8 @@ import subprocess, sys
 count = int(sys.argv[1])
 # one client, and so one connection, makes them all; they go when it does
 lines = "".join(
-    "create-node adapter { factory.name=support.null-audio-sink node.name=crowd-%d "
-    "media.class=Audio/Sink audio.position=FL,FR object.linger=false }\\n" % number
+    'create-node adapter { factory.name = support.null-audio-sink, node.name = "crowd-%d", '
+    'media.class = "Audio/Sink", audio.position = "FL,FR" }\\n' % number
     for number in range(count)
 )
 client = subprocess.Popen(["pw-cli"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)

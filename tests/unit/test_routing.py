@@ -112,7 +112,7 @@ def test_a_channel_that_the_capture_has_not_is_heard_in_the_nearest(
         ({"except_apps": [5.5]}, TypeError, "except_apps must be an int, not float"),
         ({"apps": [True]}, TypeError, "apps must be an int, not bool"),
         ({"apps": []}, ValueError, "apps must hold at least one"),
-        ({"apps": [0]}, ValueError, "a process id is 1 or more, not 0"),
+        ({"apps": [0]}, ValueError, "apps must hold process ids of 1 or more, not 0"),
         ({"apps": [""]}, ValueError, "apps must not be empty"),
         ({"apps": ["a"], "target": "b"}, ValueError, "only one of target, apps and except_apps"),
         ({"apps": ["a"], "except_apps": ["b"]}, ValueError, "only one of"),
