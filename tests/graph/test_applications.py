@@ -12,6 +12,7 @@ import pytest
 from stagebox import SAMPLE_RATE, open_audio_capture
 from stagebox.graph import Graph
 from tests.conftest import wait_until
+from tests.footprint import Footprint
 from tests.graph.conftest import STEADY_FRAMES, tone
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     Play = Callable[..., subprocess.Popen[bytes]]
 
+MEBIBYTE_KIB = 1024
 MUSIC_HZ, GAME_HZ, CALL_HZ = 440, 1000, 3000
 WINDOW = 4800  # frames: 10 Hz apart, so that each tone is exactly one of the FFT's
 
@@ -195,6 +197,23 @@ def test_a_capture_that_is_forgotten_takes_its_router_with_it(private_graph: Pri
     assert threads_of_routers() == 1
     del capture
     wait_until("the router's end", lambda: threads_of_routers() == 0)
+
+
+def test_fifty_captures_leave_nothing(private_graph: PrivateGraph, play: Play) -> None:
+    play(MUSIC_HZ, "music")
+
+    def hear() -> None:
+        with capture_of(private_graph, apps=["music"]) as capture:
+            assert capture.next_chunk()
+
+    for _ in range(5):
+        hear()
+    wait_until("the routers' end", lambda: threads_of_routers() == 0)
+    before = Footprint.now()
+    for _ in range(50):
+        hear()
+    wait_until("the routers' end", lambda: threads_of_routers() == 0)
+    before.assert_grown_by_at_most(MEBIBYTE_KIB)
 
 
 def test_six_applications_come_and_go(private_graph: PrivateGraph, play: Play) -> None:

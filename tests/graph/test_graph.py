@@ -15,6 +15,7 @@ import pytest
 from stagebox import DaemonAbsent, GraphClosed, open_virtual_mic
 from stagebox.graph import Added, Change, Changed, DefaultChanged, Graph, Removed, Sink
 from tests.conftest import wait_until
+from tests.footprint import Footprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from stagebox.testing import PrivateGraph
     from tests.graph.conftest import Applications
 
+MEBIBYTE_KIB = 1024
 SILENCE = np.zeros((48_000 * 20, 2), np.float32)
 
 
@@ -215,6 +217,20 @@ def test_what_nobody_reads_for_too_long_is_told_as_it_has_become(
     change = next(change for change in watch if isinstance(change, Added))
     assert change.item.name == "second"
     assert "second" in {sink.name for sink in graph.sinks()}
+
+
+def test_a_hundred_looks_leave_nothing(private_graph: PrivateGraph) -> None:
+    def look() -> None:
+        with Graph(remote=private_graph.remote) as graph:
+            graph.watch()
+            assert graph.sinks()
+
+    for _ in range(5):
+        look()
+    before = Footprint.now()
+    for _ in range(100):
+        look()
+    before.assert_grown_by_at_most(MEBIBYTE_KIB)
 
 
 def test_a_daemon_that_goes_is_told_to_all_who_look(
