@@ -40,11 +40,13 @@ struct sbx_connection {
 static void on_core_done(void *data, uint32_t id, int sequence)
 {
     struct sbx_connection *connection = data;
+    struct sbx_watch *watch;
 
     if (id != PW_ID_CORE)
         return;
     connection->answered = true;
     connection->last_answer = sequence;
+    spa_list_for_each(watch, &connection->watches, link) watch->answered(watch->data, sequence);
     pw_thread_loop_signal(connection->loop, false);
 }
 

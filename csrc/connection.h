@@ -15,6 +15,7 @@ struct sbx_watch {
     void (*session_manager)(void *data, bool here); /* it came, or it went */
     void (*removed)(void *data, uint32_t id);       /* an object, or our right to see it */
     void (*sink_ready)(void *data);                 /* a sink has ports: it can be linked */
+    void (*answered)(void *data, int sequence);     /* to pw_core_sync */
     void *data;
 };
 

@@ -129,6 +129,9 @@ static int make_node(struct sbx_stream *stream)
     struct spa_pod_builder builder = SPA_POD_BUILDER_INIT(space, sizeof(space));
     const struct spa_pod *params[1];
 
+    pw_stream_add_listener(stream->pw, &stream->rt_listener, stream->setup.rt_events,
+                           stream->setup.rt_data);
+    stream->in_graph = true;
     set_positions(&format);
     params[0] = spa_format_audio_raw_build(&builder, SPA_PARAM_EnumFormat, &format);
     return pw_stream_connect(
@@ -141,19 +144,18 @@ static int join(struct sbx_stream *stream)
 {
     if (stream->target == NULL || aim(stream))
         return make_node(stream);
+    stream->in_graph = false;
     stream->opened = true;
     set_state(stream, SBX_IDLE);
     return 0;
 }
 
-/* Leave the graph and come back, if there is anything to come back for. Thread: loop. */
-static void rejoin(struct sbx_stream *stream)
+/* Thread: loop. */
+static void come_back(struct sbx_stream *stream)
 {
     /* Control threads bar forks before they lock the loop, so here it can only be tried. */
     const bool barred = sbx_forks_try_bar();
 
-    set_timer(stream, 0);
-    stream->leaving = true;
     pw_stream_disconnect(stream->pw);
     stream->leaving = false;
     const int result = join(stream);
@@ -161,6 +163,43 @@ static void rejoin(struct sbx_stream *stream)
         sbx_forks_allow();
     if (result < 0)
         lose_node(stream, spa_strerror(result));
+}
+
+/* Leave the graph: first stop, then, with the daemon's answer, go (see settle). From here on the
+ * data thread does not call ours, whatever the node is linked to until then. Thread: loop. */
+static void leave(struct sbx_stream *stream)
+{
+    struct pw_core *core = sbx_connection_core(stream->connection);
+
+    if (core == NULL)
+        return; /* its end is being told */
+    stream->leaving = true;
+    stream->sink_id = SPA_ID_INVALID;
+    set_state(stream, SBX_OPENING);
+    pw_stream_set_active(stream->pw, false);
+    spa_hook_remove(&stream->rt_listener);
+    stream->settling = pw_core_sync(core, PW_ID_CORE, 0);
+}
+
+/* Leave the graph, if it is there, and come back, if there is anything to come back for. Thread:
+ * loop. */
+static void rejoin(struct sbx_stream *stream)
+{
+    set_timer(stream, 0);
+    if (stream->leaving)
+        return; /* it comes back as it is */
+    if (stream->in_graph)
+        leave(stream);
+    else
+        come_back(stream);
+}
+
+static void on_answered(void *data, int sequence)
+{
+    struct sbx_stream *stream = data;
+
+    if (stream->leaving && stream->settling == sequence && sbx_stream_alive(stream))
+        come_back(stream);
 }
 
 static bool is_in_use(const struct sbx_stream *stream)
@@ -292,6 +331,7 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
         .session_manager = on_session_manager,
         .removed = on_removed,
         .sink_ready = on_sink_ready,
+        .answered = on_answered,
         .data = stream,
     };
     spa_list_init(&stream->watch.link);
@@ -323,8 +363,6 @@ int sbx_stream_connect(struct sbx_stream *stream)
     sbx_forks_bar();
     pw_thread_loop_lock(loop);
     pw_stream_add_listener(stream->pw, &stream->listener, &events, stream);
-    pw_stream_add_listener(stream->pw, &stream->rt_listener, stream->setup.rt_events,
-                           stream->setup.rt_data);
     const int result = join(stream);
     stream->connected = true;
     pw_thread_loop_unlock(loop);

@@ -32,7 +32,9 @@ struct sbx_stream {
     /* with the loop locked */
     bool connected; /* sbx_stream_connect was called */
     bool orphaned;  /* its session manager has gone */
-    bool leaving;   /* the graph, by itself: no death */
+    bool in_graph;  /* there is a node, or there was until somebody destroyed it */
+    bool leaving;   /* the graph, by itself, to come back: no death */
+    int settling;   /* the answer that it waits for before it goes */
     char error[SBX_ERROR_SIZE];
 
     /* of one with a target, with the loop locked */
