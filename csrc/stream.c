@@ -12,6 +12,9 @@
 /* How long a close may wait for the daemon to answer. */
 #define SETTLE_MS 100
 
+/* How many answers a node that is being made may take; two are usual. */
+#define SETTLE_ANSWERS 8U
+
 /* How soon a node that was destroyed, since the session manager did not know its target yet, comes
  * again; doubled from time to time. */
 #define RETRY_MS 250U
@@ -165,6 +168,13 @@ static void come_back(struct sbx_stream *stream)
         lose_node(stream, spa_strerror(result));
 }
 
+/* With the loop locked. */
+static bool is_being_made(const struct sbx_stream *stream)
+{
+    return stream->pw != NULL &&
+           pw_stream_get_state(stream->pw, NULL) == PW_STREAM_STATE_CONNECTING;
+}
+
 /* Leave the graph: first stop, then, with the daemon's answer, go (see settle). From here on the
  * data thread does not call ours, whatever the node is linked to until then. Thread: loop. */
 static void leave(struct sbx_stream *stream)
@@ -179,6 +189,7 @@ static void leave(struct sbx_stream *stream)
     pw_stream_set_active(stream->pw, false);
     spa_hook_remove(&stream->rt_listener);
     stream->settling = pw_core_sync(core, PW_ID_CORE, 0);
+    stream->answers = 0;
 }
 
 /* Leave the graph, if it is there, and come back, if there is anything to come back for. Thread:
@@ -197,8 +208,13 @@ static void rejoin(struct sbx_stream *stream)
 static void on_answered(void *data, int sequence)
 {
     struct sbx_stream *stream = data;
+    struct pw_core *core = sbx_connection_core(stream->connection);
 
-    if (stream->leaving && stream->settling == sequence && sbx_stream_alive(stream))
+    if (!stream->leaving || stream->settling != sequence || !sbx_stream_alive(stream))
+        return;
+    if (core != NULL && is_being_made(stream) && ++stream->answers < SETTLE_ANSWERS)
+        stream->settling = pw_core_sync(core, PW_ID_CORE, 0);
+    else
         come_back(stream);
 }
 
@@ -416,19 +432,25 @@ void sbx_stream_error(struct sbx_stream *stream, char *text, size_t size)
     pw_thread_loop_unlock(loop);
 }
 
-/* Daemons of 1.4 and 1.6 answer a node that stops with a file descriptor; libpipewire before 0.3.72
- * never closes one that comes for a node it has destroyed. So stop it first, and let that come. */
+/* A node gets file descriptors when it has been made, and by daemons of 1.4 and 1.6 when it stops;
+ * libpipewire before 0.3.72 never closes one that comes for a node it has destroyed. So stop it
+ * first, and let them come. */
 static void settle(struct sbx_stream *stream, struct pw_thread_loop *loop)
 {
     sbx_connection *connection = stream->connection;
 
     pw_thread_loop_lock(loop);
-    const bool present = stream->pw != NULL && sbx_connection_alive(connection);
-    if (present)
+    bool expecting = stream->pw != NULL && sbx_connection_alive(connection);
+    if (expecting)
         pw_stream_set_active(stream->pw, false);
     pw_thread_loop_unlock(loop);
-    if (present)
-        sbx_connection_wait(connection, sbx_connection_sync(connection), SETTLE_MS);
+    for (unsigned answers = 0; expecting && answers < SETTLE_ANSWERS; answers++) {
+        const int sequence = sbx_connection_sync(connection);
+        const bool answered = sbx_connection_wait(connection, sequence, SETTLE_MS) == 1;
+        pw_thread_loop_lock(loop);
+        expecting = answered && is_being_made(stream);
+        pw_thread_loop_unlock(loop);
+    }
 }
 
 void sbx_stream_close(struct sbx_stream *stream)

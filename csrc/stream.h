@@ -30,11 +30,12 @@ struct sbx_stream {
     _Atomic uint32_t rate_hz;
 
     /* with the loop locked */
-    bool connected; /* sbx_stream_connect was called */
-    bool orphaned;  /* its session manager has gone */
-    bool in_graph;  /* there is a node, or there was until somebody destroyed it */
-    bool leaving;   /* the graph, by itself, to come back: no death */
-    int settling;   /* the answer that it waits for before it goes */
+    bool connected;   /* sbx_stream_connect was called */
+    bool orphaned;    /* its session manager has gone */
+    bool in_graph;    /* there is a node, or there was until somebody destroyed it */
+    bool leaving;     /* the graph, by itself, to come back: no death */
+    int settling;     /* the answer that it waits for before it goes */
+    unsigned answers; /* how many came */
     char error[SBX_ERROR_SIZE];
 
     /* of one with a target, with the loop locked */
