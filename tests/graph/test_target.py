@@ -127,8 +127,8 @@ def test_a_sink_that_comes_and_goes_is_heard_and_no_other_and_costs_nothing(
     assert set(np.unique(listener.stop())) <= {0, OURS}
     assert stats.missed > SAMPLE_RATE // 100 * len(returns_s)
     figure(
-        f"{len(returns_s)} returns, heard again within {max(returns_s) * 1000:.0f} ms of the sink's "
-        f"making; {grown_kib:+} KiB, no thread or descriptor more"
+        f"{len(returns_s)} returns, heard again {max(returns_s) * 1000:.0f} ms after its making "
+        f"at most; {grown_kib:+} KiB, no thread or descriptor more"
     )
 
 
