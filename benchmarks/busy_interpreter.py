@@ -33,7 +33,7 @@ OLDEST_MS: Final = 40.0
 def ask(options: Options) -> Answer:
     """Measure, and say what came of it."""
     seconds = {
-        name: (LONG_TURN_S if name in {STAGEBOX, FLOOR, LEAST} else TURN_S) * options.scale
+        name: (LONG_TURN_S if name in {STAGEBOX, FLOOR} else TURN_S) * options.scale
         for name in NAMES
     }
     with bench_graph() as graph:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .kit.rounds import Turns
 
 QUANTA: Final = (64, 256, 1024)
-TURN_S: Final = 1.2
+TURN_S: Final = 1.0
 P50_MS, P99_MS = 0.15, 0.6
 
 p50, p99 = attrgetter("p50"), attrgetter("p99")

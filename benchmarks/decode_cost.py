@@ -22,7 +22,7 @@ from .kit.script import Options, run
 
 BLOCKS: Final = {"5 ms": 240, "10 ms": 480, "20 ms": 960}
 PACKETS: Final = 960
-TIMES: Final = 2
+TIMES: Final = 4
 FLOOR: Final = "libopus (C)"
 PUMP: Final = "stagebox pump"
 OPUSLIB: Final = "opuslib.Decoder, any length"

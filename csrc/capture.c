@@ -10,6 +10,9 @@
 #include "stream.h"
 
 /* 2.7 s at 48 kHz: a reader asleep for a second loses nothing, whatever the quantum. */
+/* Who links it finds it by this property. */
+#define ROUTE "stagebox.route"
+
 #define RING_FRAMES (1U << 17)
 
 struct sbx_capture {
@@ -82,7 +85,7 @@ static bool is_armed(const struct sbx_capture *capture, uint32_t min_frames)
 
 /* --- opening and closing ----------------------------------------------------------------- */
 
-static struct pw_properties *describe(bool has_target, uint32_t quantum_frames)
+static struct pw_properties *describe(bool has_target, const char *route, uint32_t quantum_frames)
 {
     struct pw_properties *props = pw_properties_new(
         PW_KEY_MEDIA_TYPE, "Audio", PW_KEY_MEDIA_CATEGORY, "Capture", PW_KEY_NODE_NAME,
@@ -97,6 +100,7 @@ static struct pw_properties *describe(bool has_target, uint32_t quantum_frames)
     if (props == NULL)
         return NULL;
     pw_properties_setf(props, PW_KEY_NODE_LATENCY, "%u/%u", quantum_frames, SBX_RATE_HZ);
+    pw_properties_set(props, ROUTE, route);
     if (has_target) {
         /* Rather nothing than another sink's sound. The first is understood by WirePlumber 0.4 and
          * 0.5, which then destroys a node whose target it does not know; 0.5 knows the others too,
@@ -119,7 +123,8 @@ static int open_stream(struct sbx_capture *capture, sbx_connection *connection, 
     const struct sbx_stream_setup setup = {
         .direction = PW_DIRECTION_INPUT,
         .target = target,
-        .flags = PW_STREAM_FLAG_AUTOCONNECT,
+        .flags = pw_properties_get(props, ROUTE) == NULL ? PW_STREAM_FLAG_AUTOCONNECT
+                                                         : PW_STREAM_FLAG_NONE,
         .channels = channels,
         .rt_events = &rt_events,
         .rt_data = &capture->rt,
@@ -135,10 +140,10 @@ static int open_stream(struct sbx_capture *capture, sbx_connection *connection, 
 }
 
 sbx_capture *sbx_capture_open(sbx_connection *connection, uint32_t channels, const char *target,
-                              uint32_t quantum_frames, int *error)
+                              const char *route, uint32_t quantum_frames, int *error)
 {
     struct sbx_capture *capture = aligned_alloc(_Alignof(struct sbx_capture), sizeof(*capture));
-    struct pw_properties *props = describe(target != NULL, quantum_frames);
+    struct pw_properties *props = describe(target != NULL, route, quantum_frames);
 
     *error = -ENOMEM;
     if (capture == NULL || props == NULL)

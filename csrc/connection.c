@@ -46,7 +46,11 @@ static void on_core_done(void *data, uint32_t id, int sequence)
         return;
     connection->answered = true;
     connection->last_answer = sequence;
-    spa_list_for_each(watch, &connection->watches, link) watch->answered(watch->data, sequence);
+    spa_list_for_each(watch, &connection->watches, link)
+    {
+        if (watch->answered != NULL)
+            watch->answered(watch->data, sequence);
+    }
     pw_thread_loop_signal(connection->loop, false);
 }
 
@@ -147,7 +151,11 @@ static void note_port(struct sbx_connection *connection, const struct spa_dict *
     if (sink == NULL || sink->ready)
         return;
     sink->ready = true;
-    spa_list_for_each(watch, &connection->watches, link) watch->sink_ready(watch->data);
+    spa_list_for_each(watch, &connection->watches, link)
+    {
+        if (watch->sink_ready != NULL)
+            watch->sink_ready(watch->data);
+    }
 }
 
 static void on_global(void *data, uint32_t id, uint32_t permissions, const char *type,

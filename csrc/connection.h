@@ -14,8 +14,8 @@ struct sbx_watch {
     void (*lost)(void *data, const char *why);      /* the connection died */
     void (*session_manager)(void *data, bool here); /* it came, or it went */
     void (*removed)(void *data, uint32_t id);       /* an object, or our right to see it */
-    void (*sink_ready)(void *data);                 /* a sink has ports: it can be linked */
-    void (*answered)(void *data, int sequence);     /* to pw_core_sync */
+    void (*sink_ready)(void *data); /* a sink has ports: it can be linked; may be NULL */
+    void (*answered)(void *data, int sequence); /* to pw_core_sync; may be NULL */
     void *data;
 };
 

@@ -59,6 +59,51 @@ void sbx_connection_error(sbx_connection *connection, char *text, size_t size);
  * stream on it. */
 void sbx_connection_release(sbx_connection *connection);
 
+/* --- a look at the graph --- */
+
+typedef struct sbx_graph sbx_graph;
+
+/* Begin to look at what is in the graph: records of all of it, then of all that becomes of it. A
+ * record is uint32_t (as this machine has them): how many fields, then for each how many bytes, and
+ * these; python/stagebox/graph_state.py says what they tell. NULL with a negative errno. */
+sbx_graph *sbx_graph_open(sbx_connection *connection, int *error);
+
+/* Take all the records that wait, if they fit; otherwise none. Returns the bytes that waited; 0;
+ * once it is over and nothing waits SBX_DEAD, SBX_CLOSED, or -ENOBUFS: nobody read for too long. */
+int64_t sbx_graph_take(sbx_graph *graph, uint8_t *records, size_t size);
+
+/* Wait until records wait, or it is over, or a signal came, at most timeout_ms. */
+void sbx_graph_wait(sbx_graph *graph, int timeout_ms);
+
+/* Readable while records wait, and when it is over. Owned by the graph; not to be read from. */
+int sbx_graph_fd(const sbx_graph *graph);
+
+/* Look no more, and wake whoever waits. May be called twice. */
+void sbx_graph_close(sbx_graph *graph);
+
+void sbx_graph_free(sbx_graph *graph);
+
+/* --- a link between two ports --- */
+
+typedef struct sbx_link sbx_link;
+
+/* Object ids, as the records of a graph have them. */
+struct sbx_ends {
+    uint32_t output_node;
+    uint32_t output_port;
+    uint32_t input_node;
+    uint32_t input_port;
+};
+
+/* Begin to link. NULL with a negative errno in *error. */
+sbx_link *sbx_link_open(sbx_connection *connection, const struct sbx_ends *ends, int *error);
+
+/* 0, or a negative errno: why there is no link, or none any more. Never blocks. */
+int sbx_link_error(const sbx_link *link);
+
+/* Undo it. */
+void sbx_link_free(sbx_link *link);
+
 /* --- a capture of a sink's monitor --- */
 
 typedef struct sbx_capture sbx_capture;
@@ -83,9 +128,11 @@ struct sbx_block {
 
 /* Begin to open. `channels` is 1, 2, 6 or 8. `target` is a sink's node.name, or NULL to follow
  * the default sink. With a target it hears sinks of that name and nothing else; while there is none
- * it waits outside of the graph, SBX_IDLE. NULL with a negative errno in *error. */
+ * it waits outside of the graph, SBX_IDLE. With a `route` the session manager links it to nothing:
+ * the node has it as its property "stagebox.route", by which whoever links it finds it. NULL with a
+ * negative errno in *error. */
 sbx_capture *sbx_capture_open(sbx_connection *connection, uint32_t channels, const char *target,
-                              uint32_t quantum_frames, int *error);
+                              const char *route, uint32_t quantum_frames, int *error);
 
 /* Wait until the node is in the graph, or waits for its target. 1: it does; 0: not within
  * timeout_ms; SBX_DEAD. */

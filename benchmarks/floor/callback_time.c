@@ -92,7 +92,7 @@ int main(int argc, char *argv[])
     if (connection == NULL ||
         sbx_connection_wait(connection, sbx_connection_sync(connection), TIMEOUT_MS) != 1)
         die("no daemon");
-    sbx_capture *capture = sbx_capture_open(connection, CHANNELS, NULL, QUANTUM, &error);
+    sbx_capture *capture = sbx_capture_open(connection, CHANNELS, NULL, NULL, QUANTUM, &error);
     sbx_mic *mic =
         sbx_mic_open(connection, CHANNELS, "bench-mic", "bench-mic", 50, QUANTUM, &error);
     if (capture == NULL || mic == NULL || sbx_capture_wait_open(capture, TIMEOUT_MS) != 1 ||

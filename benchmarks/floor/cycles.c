@@ -71,7 +71,7 @@ static void run_mic(long count)
         die("sbx_ring_init");
     for (long i = 0; i < count; i++) {
         if (sbx_ring_depth(&rt.ring) < QUANTUM + PUSHED)
-            sbx_ring_write_finite(&rt.ring, block, PUSHED, sbx_monotonic_ns());
+            sbx_ring_write_clipped(&rt.ring, block, PUSHED, sbx_monotonic_ns());
         sbx_mic_process(&rt);
     }
 }

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from .errors import (
     CaptureClosed,
     CaptureDied,
     DaemonAbsent,
+    GraphClosed,
     PipeWireUnavailable,
     UnsupportedPlatform,
 )
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from typing_extensions import Buffer
+
+    from .graph_state import Port
 
     Pcm = NDArray[np.float32] | Buffer
     Remote = str | os.PathLike[str]
@@ -252,7 +255,14 @@ class Connection:
         return [(int(number), name) for number, _, name in (line.partition(" ") for line in lines)]
 
 
-_shared: weakref.WeakValueDictionary[str, Connection] = weakref.WeakValueDictionary()
+Purpose = Literal["streams", "graph"]
+"""What a connection is for. The daemon stops listening to a client that binds metadata until the
+session manager answers it, and to the session manager while it waits for a client's new node: one
+client that does both may have them wait for each other for ever. (module-metadata's global_bind and
+impl-node's enum_params, 0.3.65 to 1.6.)"""
+
+_shared: weakref.WeakValueDictionary[tuple[Purpose, str], Connection]
+_shared = weakref.WeakValueDictionary()
 _shared_lock = threading.RLock()  # reentrant: a signal's handler may open amid an open
 
 
@@ -267,17 +277,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_enter_child)
 
 
-def _connection(paths: list[str]) -> tuple[Connection, bool]:
+def _connection(paths: list[str], purpose: Purpose) -> tuple[Connection, bool]:
     """Return a connection to the first daemon that listens, and whether it was there before."""
     with _shared_lock:
         for path in paths:
-            connection = _shared.get(path)
+            connection = _shared.get((purpose, path))
             if connection is not None and connection.alive:
                 return connection, True
         failures: list[OSError] = []
         for path in paths:
             try:
-                connection = _shared[path] = Connection(path)
+                connection = _shared[purpose, path] = Connection(path)
             except OSError as error:
                 # Its traceback holds this frame, and so would keep the connection that was there.
                 failures.append(error.with_traceback(None))
@@ -299,10 +309,10 @@ def _unavailable(paths: list[str], failures: list[OSError]) -> PipeWireUnavailab
     return DaemonAbsent(f"no PipeWire daemon is running ({reasons}); {hint}")
 
 
-def connect(remote: Remote | None, deadline: Deadline) -> Connection:
+def connect(remote: Remote | None, deadline: Deadline, purpose: Purpose = "streams") -> Connection:
     """Return the process's connection to that daemon, its handshake done."""
     paths = socket_paths(remote)
-    connection, reused = _connection(paths)
+    connection, reused = _connection(paths, purpose)
     try:
         connection.sync(deadline)
     except PipeWireUnavailable:
@@ -310,7 +320,7 @@ def connect(remote: Remote | None, deadline: Deadline) -> Connection:
         if connection.alive or not reused:
             raise
         # The daemon has just been restarted, and the old connection had not noticed yet.
-        connection, _ = _connection(paths)
+        connection, _ = _connection(paths, purpose)
         connection.sync(deadline)
     return connection
 
@@ -318,8 +328,93 @@ def connect(remote: Remote | None, deadline: Deadline) -> Connection:
 def _forget(connection: Connection) -> None:
     """Give a connection that failed to nobody else; the streams on it keep it."""
     with _shared_lock:
-        if _shared.get(connection.path) is connection:
-            del _shared[connection.path]
+        for key in [key for key, shared in _shared.items() if shared is connection]:
+            del _shared[key]
+
+
+# --- a look at the graph --------------------------------------------------------------------
+
+
+class Feed:
+    """The records of what is in the graph and what becomes of it. Any thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        ffi, lib, *_ = _extension()
+        error = ffi.new("int *")
+        self._ffi, self._lib = ffi, lib
+        # shared for as long as what is open holds it
+        self._connection: Connection | None = connection
+        self._handle: Any = _owned(lib.sbx_graph_free, lib.sbx_graph_open, connection.handle, error)
+        if not self._handle:
+            raise _open_failed("graph", connection, connection.reason(-error[0]))
+
+    @property
+    def _held(self) -> tuple[Any, Connection]:
+        handle, connection = self._handle, self._connection
+        if handle is None or connection is None:
+            raise GraphClosed("the graph was closed")
+        return handle, connection
+
+    def sync(self, deadline: Deadline) -> None:
+        """Wait until all that has happened so far is among the records."""
+        self._held[1].sync(deadline)
+
+    def wait(self, deadline: Deadline) -> None:
+        """Wait until there is something to take, or a slice of the time is over."""
+        self._lib.sbx_graph_wait(self._held[0], deadline.slice_ms())
+
+    def take(self) -> bytes:
+        """Return the records that wait, as they are; OverflowError if too many did."""
+        handle, connection = self._held
+        size = 4096
+        while True:
+            records = self._ffi.new("uint8_t[]", size)
+            waiting = self._lib.sbx_graph_take(handle, records, size)
+            if waiting == self._lib.SBX_DEAD:
+                raise DaemonAbsent(f"the PipeWire daemon is gone: {connection.reason(errno.EPIPE)}")
+            if waiting == self._lib.SBX_CLOSED:
+                raise GraphClosed("the graph was closed")
+            if waiting < 0:
+                raise OverflowError("nobody took the records for too long: begin anew")
+            if waiting <= size:
+                return bytes(self._ffi.buffer(records, waiting))
+            size = waiting
+
+    def duplicate_fd(self) -> int:
+        """Return a descriptor that is readable while records wait: the caller's, to be closed."""
+        handle, _ = self._held  # held, so that no other thread's close ends it meanwhile
+        return os.dup(self._lib.sbx_graph_fd(handle))
+
+    def close(self) -> None:
+        """Look no more and wake whoever waits. Twice is fine."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._lib.sbx_graph_close(handle)
+            self._connection = None
+
+
+class Link:
+    """A link of ours between two ports. Any thread."""
+
+    def __init__(self, connection: Connection, output: Port, into: Port) -> None:
+        ffi, self._lib, *_ = _extension()
+        ends = ffi.new("struct sbx_ends *", (output.node, output.id, into.node, into.id))
+        error = ffi.new("int *")
+        self._handle: Any = _owned(
+            self._lib.sbx_link_free, self._lib.sbx_link_open, connection.handle, ends, error
+        )
+        self._error = error[0]
+
+    @property
+    def error(self) -> str:
+        """Why there is no link, or none any more; "" while all is well."""
+        handle = self._handle
+        code = self._error if not handle else self._lib.sbx_link_error(handle)
+        return os.strerror(-code) if code else ""
+
+    def close(self) -> None:
+        """Undo it."""
+        self._handle = None
 
 
 # --- what goes across -----------------------------------------------------------------------
@@ -364,11 +459,13 @@ class Capture:
         connection: Connection,
         channels: int,
         target: str | None,
+        route: str | None,
         quantum_frames: int,
         deadline: Deadline,
     ) -> None:
         ffi, lib, *_ = _extension()
         error = ffi.new("int *")
+        route_name = ffi.NULL if route is None else arguments.text("route", route)
         name = ffi.NULL if target is None else arguments.text("target", target)
         self._ffi, self._lib = ffi, lib
         self._new_block = functools.partial(ffi.new, ffi.typeof("struct sbx_block *"))
@@ -386,6 +483,7 @@ class Capture:
             connection.handle,
             channels,
             name,
+            route_name,
             quantum_frames,
             error,
         )
@@ -591,7 +689,7 @@ def _wait_open(
 ) -> None:
     """Wait until the node is in the graph; close the stream again when it does not get there."""
     handle = stream.handle
-    with _closed_on_failure(stream):
+    with closed_on_failure(stream):
         result = _wait_for(lambda ms: wait(handle, ms), deadline)
         if result == 0:
             reason = f"the daemon did not make the node in {OPEN_TIMEOUT:g} s"
@@ -601,7 +699,8 @@ def _wait_open(
 
 
 @contextlib.contextmanager
-def _closed_on_failure(stream: Capture | Mic) -> Iterator[None]:
+def closed_on_failure(stream: Capture | Mic) -> Iterator[None]:
+    """Close a stream that is not to be had after all."""
     try:
         yield
     except BaseException:  # Ctrl-C too must leave no node behind

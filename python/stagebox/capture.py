@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import secrets
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, Self
@@ -13,14 +13,17 @@ import numpy as np
 from . import _native, arguments
 from .errors import CaptureClosed
 from .layout import CHANNELS, POSITIONS
+from .readable import readable
 from .unshared import Unshared
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import AsyncIterator, Iterator
+    import os
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
+
+    from .routing import Router
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,8 +160,11 @@ class AudioCapturer(Protocol):
 class PipeWireCapture(Unshared, AudioCapturer):
     """The `AudioCapturer` that `open_audio_capture` returns."""
 
-    def __init__(self, native: _native.Capture, channels: int) -> None:
+    def __init__(
+        self, native: _native.Capture, channels: int, router: Router | None = None
+    ) -> None:
         self._native = native
+        self._router = router
         self._channels = channels
         self._last_stats = CaptureStats(0, 0, 0, 0, 0, 0, 0, 0, "closed")
 
@@ -222,6 +228,8 @@ class PipeWireCapture(Unshared, AudioCapturer):
 
     def close(self) -> None:
         self._last_stats = replace(self.stats, state="closed")
+        if self._router is not None:
+            self._router.close()
         self._native.close()
 
     def __enter__(self) -> Self:
@@ -245,43 +253,22 @@ class PipeWireCapture(Unshared, AudioCapturer):
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         with contextlib.suppress(CaptureClosed):
             while True:
-                await self._readable()
+                await readable(self._native.duplicate_fd())
                 chunk = self.next_chunk(timeout=0)
                 if chunk:
                     yield chunk
-
-    async def _readable(self) -> None:
-        """Wait on a descriptor of our own, so that others may watch `fileno()` as well."""
-        import asyncio  # noqa: PLC0415 - a third of what `import stagebox` would take
-
-        loop = asyncio.get_running_loop()
-        readable: asyncio.Future[None] = loop.create_future()
-        descriptor = self._native.duplicate_fd()
-        # Removed as soon as it fires: left in place it would fire until the chunk is read.
-        loop.add_reader(descriptor, _resolve, loop, descriptor, readable)
-        try:
-            await readable
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-
-
-def _resolve(
-    loop: asyncio.AbstractEventLoop, descriptor: int, readable: asyncio.Future[None]
-) -> None:
-    loop.remove_reader(descriptor)
-    if not readable.done():
-        readable.set_result(None)
 
 
 def open_audio_capture(
     channels: int = CHANNELS,
     *,
     target: str | None = None,
+    apps: Iterable[str | int] | None = None,
+    except_apps: Iterable[str | int] | None = None,
     quantum_frames: int = 240,
     remote: str | os.PathLike[str] | None = None,
 ) -> AudioCapturer:
-    """Capture what a sink plays, as interleaved float32 at 48 kHz.
+    """Capture what a sink or some applications play, as interleaved float32 at 48 kHz.
 
     Args:
         channels: 1, 2, 6 or 8 (mono, stereo, 5.1, 7.1; order in `stagebox.layout.POSITIONS`).
@@ -289,6 +276,11 @@ def open_audio_capture(
         target: the `node.name` of a sink: it and nothing else is heard. While it is unplugged
             the capture waits (chunks stay empty, `stats.state` is "idle"), and it goes on when a
             sink of that name is back. None follows the default sink. Never a source.
+        apps: only these applications, mixed, whatever sinks they play into, which goes on: names
+            and binaries ("firefox", in whatever case) and process ids. Ones that start later
+            join. In 2, 6 or 8 channels; one that the capture has not is heard at full level in
+            the nearest that it has.
+        except_apps: all applications but these, otherwise the same.
         quantum_frames: how many frames a graph cycle should have, 4 to 8192. The graph may
             choose fewer or more; 240 asks for 5 ms.
         remote: the name or socket path of one daemon. None is the session's (PIPEWIRE_REMOTE,
@@ -298,8 +290,8 @@ def open_audio_capture(
     chunks stay empty until then.
 
     Raises:
-        ValueError, TypeError: an argument is out of range, or no sink has the name `target`, or
-            several have it.
+        ValueError, TypeError: an argument is out of range, no sink has the name `target` or several
+            have it, or more than one of `target`, `apps` and `except_apps` is given.
         PipeWireUnavailable: no library, no daemon, or no answer within 5 s.
         UnsupportedPlatform: not Linux.
     """
@@ -307,12 +299,40 @@ def open_audio_capture(
     quantum = arguments.quantum(quantum_frames)
     if target is not None:
         arguments.text("target", target)
+    if sum(given is not None for given in (target, apps, except_apps)) > 1:
+        raise ValueError("only one of target, apps and except_apps can be given")
+    if apps is not None or except_apps is not None:
+        return _open_of_applications(channels, apps, except_apps, quantum, remote)
     deadline = _native.Deadline(_native.OPEN_TIMEOUT)
     connection = _native.connect(remote, deadline)
     if target is not None:
         _check_sink(target, connection.sinks())
-    native = _native.Capture(connection, channels, target, quantum, deadline)
+    native = _native.Capture(connection, channels, target, None, quantum, deadline)
     return PipeWireCapture(native, channels)
+
+
+def _open_of_applications(
+    channels: int,
+    apps: Iterable[str | int] | None,
+    except_apps: Iterable[str | int] | None,
+    quantum: int,
+    remote: str | os.PathLike[str] | None,
+) -> AudioCapturer:
+    from . import routing  # noqa: PLC0415 - most captures do without, and it takes milliseconds
+
+    if channels not in routing.CHANNEL_COUNTS:
+        raise ValueError(
+            f"channels must be one of {list(routing.CHANNEL_COUNTS)} for applications, "
+            f"not {channels}"
+        )
+    chosen = routing.choice(apps, except_apps)
+    deadline = _native.Deadline(_native.OPEN_TIMEOUT)
+    connection = _native.connect(remote, deadline)
+    route = secrets.token_hex(8)
+    native = _native.Capture(connection, channels, None, route, quantum, deadline)
+    with _native.closed_on_failure(native):
+        router = routing.Router(_native.connect(remote, deadline, "graph"), chosen, route)
+    return PipeWireCapture(native, channels, router)
 
 
 def _check_sink(target: str, sinks: list[tuple[int, str]]) -> None:

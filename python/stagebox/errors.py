@@ -36,5 +36,9 @@ class BackendDied(StageboxError):
     """A virtual microphone's daemon or node is gone. Open a new one."""
 
 
+class GraphClosed(StageboxError):
+    """The graph was closed by its owner, perhaps in another thread while this one waited."""
+
+
 class CodecError(StageboxError):
     """libopus is missing, or it refused a packet or a block of PCM."""

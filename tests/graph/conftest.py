@@ -110,7 +110,7 @@ class Applications:
         soundfile.write(path, pcm, SAMPLE_RATE, subtype="FLOAT")
         positions = ",".join(POSITIONS[pcm.shape[1]])
         command = ["pw-play", "--channel-map", positions, "--target", target or "0"]
-        properties = f"{{ node.name = {name} }}"
+        properties = f"{{ node.name = {name}, application.name = {name} }}"
         return self._run([*command, "--properties", properties, str(path)])
 
     @contextmanager

@@ -145,6 +145,21 @@ def test_record_to_a_pipe_is_raw_and_exact(graph: PrivateGraph, applications: Ap
     assert loudest_hz(pcm[36_000:, None]) == pytest.approx(1000, abs=5)
 
 
+def test_record_takes_one_application_alone(
+    graph: PrivateGraph, applications: Applications, tmp_path: Path
+) -> None:
+    player = applications.play(tone(500, 20), name="music")
+    applications.play(tone(3000, 20), name="call")
+    for choice in (["--app", "music"], ["--app", str(player.pid)], ["--except-app", "call"]):
+        path = tmp_path / "alone.wav"
+        code, _, _ = run(graph, "record", path, "--seconds", "1", *choice)
+        assert code == 0
+        pcm = soundfile.read(path, dtype="float32")[0]
+        assert loudest_hz(longest_sound(pcm)) == pytest.approx(500, abs=5)
+    code, _, err = run(graph, "record", path, "--app", "music", "--target", "x")
+    assert (code, "not allowed with" in err) == (2, True)
+
+
 def test_record_ends_quietly_when_nobody_reads_on(graph: PrivateGraph) -> None:
     with running(graph, "record", "-") as command:
         assert command.process.stdout is not None

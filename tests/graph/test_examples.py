@@ -31,4 +31,4 @@ def test_every_example_runs_and_they_run_side_by_side(private_graph: PrivateGrap
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) >= 4
+    assert len(EXAMPLES) >= 5

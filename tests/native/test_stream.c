@@ -80,7 +80,7 @@ static void look(void)
 static sbx_capture *open_capture(sbx_connection *connection)
 {
     int error = 0;
-    sbx_capture *opened = sbx_capture_open(connection, CHANNELS, NULL, QUANTUM, &error);
+    sbx_capture *opened = sbx_capture_open(connection, CHANNELS, NULL, NULL, QUANTUM, &error);
 
     CHECK(opened != NULL && error == 0);
     CHECK(sbx_capture_wait_open(opened, TIMEOUT_MS) == 1);

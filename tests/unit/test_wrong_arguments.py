@@ -40,6 +40,14 @@ WRONG: dict[str, tuple[list[Any], list[Any]]] = {
     "rate_hz": (NO_WHOLE_NUMBER, [0, -1, 7_999, 192_001, HUGE]),
     "bitrate": (["64000", 64_000.0, True, [1]], [0, -1, 499, 512_001, HUGE]),
     "target": (NO_TEXT[1:], BAD_TEXT),
+    "apps": (
+        [5, "firefox", b"firefox", [5.5], [True], [None]],
+        [[], [0], [-1], *([text] for text in BAD_TEXT)],
+    ),
+    "except_apps": (
+        [5, "firefox", b"firefox", [5.5], [True], [None]],
+        [[], [0], [-1], *([text] for text in BAD_TEXT)],
+    ),
     "name": (NO_TEXT, BAD_TEXT),
     "description": (NO_TEXT, BAD_TEXT),
     "make_default": ([None, 0, 1, "no", np.bool_(1)], []),

@@ -66,10 +66,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=options.seconds, metavar="S", help="stop after this much sound"
     )
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
         "--target", metavar="NODE.NAME", help="the sink to record (default: the default sink)"
     )
+    what.add_argument(
+        "--app",
+        action="append",
+        type=_application,
+        metavar="APP",
+        help="record this application alone, by name, binary or process id, whatever sink it plays "
+        "into; may be given several times",
+    )
+    what.add_argument(
+        "--except-app",
+        action="append",
+        type=_application,
+        metavar="APP",
+        help="record all applications but this one; may be given several times",
+    )
     options.add_remote(parser)
+
+
+def _application(text: str) -> str | int:
+    """A process id is what is a number."""
+    return int(text) if text.isdecimal() else text
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -79,6 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     with open_audio_capture(
         arguments.channels,
         target=arguments.target,
+        apps=arguments.app,
+        except_apps=arguments.except_app,
         quantum_frames=_PIPE_QUANTUM_FRAMES if to_pipe else _FILE_QUANTUM_FRAMES,
         remote=arguments.remote,
     ) as capture:

@@ -1,0 +1,186 @@
+"""Which applications a capture hears: the links it wants, and the thread that makes them.
+
+`wanted()` decides, from what is in the graph; `Router` has it made so whenever that changes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, SupportsIndex
+
+from . import _native, arguments
+from .errors import GraphClosed, StageboxError
+from .graph_state import GraphState, records_in
+
+if TYPE_CHECKING:
+    from .graph_state import Application, Port
+
+    Ends = tuple[Port, Port]
+
+ROUTE: Final = "stagebox.route"
+"""The property by which a capture's node is known to its router: csrc/capture.c."""
+
+CHANNEL_COUNTS: Final = (2, 6, 8)
+"""Applications mixed into one channel would be as loud as all of their channels together."""
+
+_INSTEAD: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "MONO": (("FL", "FR"),),
+    "FC": (("FL", "FR"),),
+    "LFE": (("FL", "FR"),),
+    "SL": (("RL",), ("FL",)),
+    "SR": (("RR",), ("FR",)),
+    "RL": (("SL",), ("FL",)),
+    "RR": (("SR",), ("FR",)),
+    "RC": (("RL", "RR"), ("FL", "FR")),
+    "AUX0": (("FL",),),
+    "AUX1": (("FR",),),
+}
+"""Where a channel goes that the capture has not: the first of these that it has."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Applications: these, or all but these."""
+
+    names: frozenset[str]
+    """Names and binaries, in lower case."""
+    pids: frozenset[int]
+    others: bool
+    """All but these."""
+
+    def has(self, application: Application) -> bool:
+        """Whether it is to be heard."""
+        named = {application.name.lower(), application.binary.lower()} & self.names
+        return (bool(named) or application.pid in self.pids) != self.others
+
+
+def choice(apps: Iterable[str | int] | None, except_apps: Iterable[str | int] | None) -> Choice:
+    """Check the arguments, of which one is given: names, binaries and process ids."""
+    if apps is not None:
+        return Choice(*_listed("apps", apps), others=False)
+    return Choice(*_listed("except_apps", except_apps or ()), others=True)
+
+
+def _listed(name: str, applications: Iterable[str | int]) -> tuple[frozenset[str], frozenset[int]]:
+    if isinstance(applications, (str, bytes)) or not isinstance(applications, Iterable):
+        raise TypeError(f"{name} must be a list of names and process ids, not {applications!r}")
+    names, pids = set(), set()
+    for application in applications:
+        if isinstance(application, str):
+            arguments.text(name, application)
+            names.add(application.lower())
+        else:
+            pids.add(_pid(name, application))
+    if not names and not pids:
+        raise ValueError(f"{name} must hold at least one name or process id")
+    return frozenset(names), frozenset(pids)
+
+
+def _pid(name: str, value: SupportsIndex) -> int:
+    pid = arguments.whole(name, value)
+    if pid < 1:
+        raise ValueError(f"{name} must hold process ids of 1 or more, not {pid}")
+    return pid
+
+
+def wanted(state: GraphState, chosen: Choice, route: str) -> set[Ends]:
+    """Links from every port of every application that is to be heard to the capture's."""
+    inputs: dict[str, Port] = {}
+    for port in state.inputs_of(ROUTE, route):
+        inputs[port.channel] = port
+    return {
+        (output, inputs[channel])
+        for application, outputs in state.applications()
+        if chosen.has(application)
+        for output in outputs
+        for channel in _channels(output.channel, inputs)
+    }
+
+
+def _channels(channel: str, inputs: Mapping[str, Port]) -> Iterable[str]:
+    if channel in inputs:
+        return (channel,)
+    instead = _INSTEAD.get(channel, ())
+    return next((there for there in instead if all(one in inputs for one in there)), ())
+
+
+class Router:
+    """Keeps a capture linked to the applications that were chosen, in a thread of its own.
+
+    It ends when it is closed or forgotten, and with the daemon.
+    """
+
+    def __init__(self, connection: _native.Connection, chosen: Choice, route: str) -> None:
+        """Begin."""
+        feed = _native.Feed(connection)
+        work = _Work(connection, feed, chosen, route)
+        thread = threading.Thread(target=work.run, name="stagebox-router", daemon=True)
+        self._end = weakref.finalize(self, feed.close)
+        self._end.atexit = False
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads are to be had
+            self._end()
+            raise
+
+    def close(self) -> None:
+        """Undo the links. Twice is fine."""
+        self._end()
+
+
+class _Work:
+    """What the thread does."""
+
+    def __init__(
+        self, connection: _native.Connection, feed: _native.Feed, chosen: Choice, route: str
+    ) -> None:
+        self._connection = connection
+        self._feed = feed
+        self._chosen = chosen
+        self._route = route
+        self._state = GraphState()
+        self._links: dict[Ends, _native.Link] = {}
+        self._refused = 0
+
+    def run(self) -> None:
+        """Link, until the feed is closed or the daemon gone."""
+        try:
+            while True:
+                self._feed.wait(_native.Deadline(_native.OPEN_TIMEOUT))
+                for record in records_in(self._feed.take()):
+                    self._state.apply(record)
+                self._link()
+        except GraphClosed:
+            pass
+        except StageboxError as error:
+            _log.info("no more links are made: %s", error)
+        except BaseException:
+            _log.exception("the router stops: its thread failed")
+            raise
+        finally:
+            for link in self._links.values():
+                link.close()
+
+    def _link(self) -> None:
+        ends = wanted(self._state, self._chosen, self._route)
+        for gone in self._links.keys() - ends:
+            self._links.pop(gone).close()
+        for new in ends - self._links.keys():
+            self._links[new] = _native.Link(self._connection, *new)
+        for failed in [ends for ends, link in self._links.items() if link.error]:
+            self._give_up(self._links.pop(failed))
+
+    def _give_up(self, link: _native.Link) -> None:
+        """For now: it is tried again as soon as anything changes in the graph."""
+        self._refused += 1
+        if self._refused.bit_count() == 1:
+            _log.warning(
+                "an application could not be linked (%s), %d so far", link.error, self._refused
+            )
+        link.close()

@@ -1,0 +1,209 @@
+"""A capture of some applications hears them and nobody else."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from stagebox import SAMPLE_RATE, open_audio_capture
+from stagebox.graph import Graph
+from tests.conftest import wait_until
+from tests.graph.conftest import STEADY_FRAMES, tone
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from stagebox import AudioCapturer
+    from stagebox.testing import PrivateGraph
+    from tests.graph.conftest import Applications
+
+    Play = Callable[..., subprocess.Popen[bytes]]
+
+MUSIC_HZ, GAME_HZ, CALL_HZ = 440, 1000, 3000
+WINDOW = 4800  # frames: 10 Hz apart, so that each tone is exactly one of the FFT's
+
+
+@pytest.fixture
+def play(applications: Applications, private_graph: PrivateGraph) -> Play:
+    """Play a tone by an application of its own: its binary is pw-play's, its name is its own."""
+
+    def play(hz: float, name: str, target: str = private_graph.sink) -> subprocess.Popen[bytes]:
+        return applications.play(tone(hz, 60), target=target, name=name)
+
+    return play
+
+
+@contextmanager
+def capture_of(
+    graph: PrivateGraph,
+    apps: list[str | int] | None = None,
+    except_apps: list[str | int] | None = None,
+) -> Iterator[AudioCapturer]:
+    with open_audio_capture(
+        apps=apps, except_apps=except_apps, quantum_frames=STEADY_FRAMES, remote=graph.remote
+    ) as capture:
+        yield capture
+
+
+def spectrum(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How loud each frequency is, 10 Hz apart, on the quieter channel."""
+    return np.asarray(np.abs(np.fft.rfft(pcm, axis=0)).min(axis=1) / (WINDOW / 2), np.float32)
+
+
+def amplitudes(pcm: NDArray[np.float32]) -> dict[int, float]:
+    """How loud each of the three tones is, of which 0.5 is played.
+
+    Less what is around it: where a player misses a cycle, all frequencies are heard for a moment.
+    """
+    loud = spectrum(pcm)
+
+    def above_its_neighbours(at: int) -> float:
+        around = np.concatenate([loud[at - 15 : at - 4], loud[at + 5 : at + 16]])
+        return max(0.0, float(loud[at] - 6 * np.median(around)))
+
+    return {
+        hz: above_its_neighbours(hz * WINDOW // SAMPLE_RATE) for hz in (MUSIC_HZ, GAME_HZ, CALL_HZ)
+    }
+
+
+def heard(capture: AudioCapturer) -> set[int]:
+    """The tones in the next tenth of a second."""
+    pcm = capture.read(WINDOW, timeout=0.5)
+    if len(pcm) < WINDOW:
+        return set()
+    return {hz for hz, amplitude in amplitudes(pcm).items() if amplitude > 0.05}
+
+
+def wait_to_hear(capture: AudioCapturer, *tones: int) -> None:
+    wait_until(f"{tones} alone", lambda: heard(capture) == set(tones))
+
+
+def assert_only(capture: AudioCapturer, *tones: int) -> None:
+    """For a second no other is heard: nothing, less than a ten-thousandth of full scale."""
+    for _ in range(10):
+        pcm = capture.read(WINDOW, timeout=5)
+        assert len(pcm) == WINDOW
+        found = amplitudes(pcm)
+        others = {hz: amplitude for hz, amplitude in found.items() if hz not in tones}
+        assert all(amplitude < 1e-4 for amplitude in others.values()), found
+
+
+def test_only_the_applications_that_were_chosen_are_heard_whatever_they_play_into(
+    private_graph: PrivateGraph, play: Play
+) -> None:
+    private_graph.add_sink("headset")
+    music = play(MUSIC_HZ, "music")
+    play(GAME_HZ, "game", target="headset")
+    play(CALL_HZ, "call")
+    with capture_of(private_graph, apps=[music.pid, "game"]) as capture:
+        wait_to_hear(capture, MUSIC_HZ, GAME_HZ)
+        assert_only(capture, MUSIC_HZ, GAME_HZ)
+
+
+def test_they_play_on_for_whoever_is_at_the_desk(private_graph: PrivateGraph, play: Play) -> None:
+    play(MUSIC_HZ, "music")
+    with (
+        capture_of(private_graph, apps=["music"]) as capture,
+        open_audio_capture(remote=private_graph.remote) as desk,
+        Graph(remote=private_graph.remote) as graph,
+    ):
+        wait_to_hear(capture, MUSIC_HZ)
+        wait_to_hear(desk, MUSIC_HZ)
+        (application,) = graph.applications()
+        assert set(application.plays_into) == {private_graph.sink, "stagebox-capture"}
+
+
+def test_all_but_some_are_heard(private_graph: PrivateGraph, play: Play) -> None:
+    play(MUSIC_HZ, "music")
+    play(GAME_HZ, "game")
+    play(CALL_HZ, "call")
+    with capture_of(private_graph, except_apps=["call"]) as capture:
+        wait_to_hear(capture, MUSIC_HZ, GAME_HZ)
+        assert_only(capture, MUSIC_HZ, GAME_HZ)
+
+
+def test_an_application_that_starts_later_joins_and_one_that_ends_leaves(
+    private_graph: PrivateGraph, play: Play
+) -> None:
+    with capture_of(private_graph, apps=["music", "game"]) as capture:
+        assert not capture.next_chunk(timeout=0.2)
+        music = play(MUSIC_HZ, "music")
+        wait_to_hear(capture, MUSIC_HZ)
+        play(GAME_HZ, "game")
+        wait_to_hear(capture, MUSIC_HZ, GAME_HZ)
+        music.kill()
+        wait_to_hear(capture, GAME_HZ)
+
+
+def test_each_capture_hears_its_own(private_graph: PrivateGraph, play: Play) -> None:
+    play(MUSIC_HZ, "music")
+    play(CALL_HZ, "call")
+    with (
+        capture_of(private_graph, apps=["music"]) as first,
+        capture_of(private_graph, except_apps=["music"]) as second,
+    ):
+        wait_to_hear(first, MUSIC_HZ)
+        wait_to_hear(second, CALL_HZ)
+        assert_only(first, MUSIC_HZ)
+        assert_only(second, CALL_HZ)
+
+
+def test_a_tone_is_as_loud_as_it_is_played(private_graph: PrivateGraph, play: Play) -> None:
+    play(MUSIC_HZ, "music")
+    with capture_of(private_graph, apps=["music"]) as capture:
+        wait_to_hear(capture, MUSIC_HZ)
+        wait_until(
+            "the whole of it",
+            lambda: abs(amplitudes(capture.read(WINDOW))[MUSIC_HZ] - 0.5) < 0.001,
+        )
+
+
+def test_the_session_manager_may_come_back(private_graph: PrivateGraph, play: Play) -> None:
+    play(MUSIC_HZ, "music")
+    play(CALL_HZ, "call")
+    with capture_of(private_graph, apps=["music"]) as capture:
+        wait_to_hear(capture, MUSIC_HZ)
+        private_graph.restart_manager()
+        wait_to_hear(capture, MUSIC_HZ)
+        assert_only(capture, MUSIC_HZ)
+
+
+def test_an_end_leaves_no_link_and_no_thread(private_graph: PrivateGraph, play: Play) -> None:
+    play(MUSIC_HZ, "music")
+    with capture_of(private_graph, apps=["music"]) as capture:
+        wait_to_hear(capture, MUSIC_HZ)
+        assert threads_of_routers() == 1
+    wait_until("the router's end", lambda: threads_of_routers() == 0)
+    with Graph(remote=private_graph.remote) as graph:
+        (application,) = graph.applications()
+        assert application.plays_into == (private_graph.sink,)
+
+
+def threads_of_routers() -> int:
+    return sum(thread.name == "stagebox-router" for thread in threading.enumerate())
+
+
+def test_a_capture_that_is_forgotten_takes_its_router_with_it(private_graph: PrivateGraph) -> None:
+    capture = open_audio_capture(apps=["music"], remote=private_graph.remote)
+    assert threads_of_routers() == 1
+    del capture
+    wait_until("the router's end", lambda: threads_of_routers() == 0)
+
+
+def test_six_applications_come_and_go(private_graph: PrivateGraph, play: Play) -> None:
+    play(CALL_HZ, "call")
+    with capture_of(private_graph, apps=["music"]) as capture:
+        for _ in range(6):
+            player = play(MUSIC_HZ, "music")
+            wait_to_hear(capture, MUSIC_HZ)
+            player.kill()
+            player.wait()
+            wait_until("silence", lambda: not heard(capture))
+            assert CALL_HZ not in heard(capture)

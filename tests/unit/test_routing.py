@@ -1,0 +1,126 @@
+"""Which links a capture of applications wants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stagebox import open_audio_capture
+from stagebox.graph_state import GraphState
+from stagebox.layout import POSITIONS
+from stagebox.routing import ROUTE, Choice, choice, wanted
+
+CAPTURE = 1
+FIREFOX, CALL = 20, 30
+
+
+def state_with(capture: tuple[str, ...], player: tuple[str, ...]) -> GraphState:
+    """Of a capture, and two applications that have the same channels."""
+    state = GraphState()
+
+    def add(number: int, inputs: bool, channels: tuple[str, ...], **props: str) -> None:
+        items = [text for key, value in props.items() for text in (key.replace("_", "."), value)]
+        state.apply(["global", str(number), "PipeWire:Interface:Node", *items])
+        state.apply(["node", str(number), "running", *items])
+        for at, channel in enumerate(channels, 1):
+            port = ["node.id", str(number), "port.direction", "in" if inputs else "out"]
+            port += ["audio.channel", channel]
+            state.apply(["global", str(number + at), "PipeWire:Interface:Port", *port])
+
+    add(CAPTURE, True, capture, **{ROUTE: "mine"})
+    kind = "Stream/Output/Audio"
+    for number, name in ((FIREFOX, "Firefox"), (CALL, "Call")):
+        props = {"application_name": name, "application_process_binary": f"{name.lower()}-bin"}
+        pid = {"application_process_id": str(number * 100)}
+        add(number, False, player, media_class=kind, **props, **pid)
+    return state
+
+
+def links(state: GraphState, chosen: Choice) -> dict[int, set[tuple[str, str]]]:
+    """What is wanted: the application's number, and its channels with the capture's."""
+    found: dict[int, set[tuple[str, str]]] = {}
+    for output, into in wanted(state, chosen, "mine"):
+        assert into.node == CAPTURE
+        found.setdefault(output.node, set()).add((output.channel, into.channel))
+    return found
+
+
+STRAIGHT = {("FL", "FL"), ("FR", "FR")}
+
+
+@pytest.mark.parametrize("named", ["firefox", "Firefox", "FIREFOX-bin", 2000])
+def test_an_application_is_known_by_its_name_its_binary_and_its_process(named: str | int) -> None:
+    state = state_with(POSITIONS[2], ("FL", "FR"))
+    assert links(state, choice([named], None)) == {FIREFOX: STRAIGHT}
+    assert links(state, choice(None, [named])) == {CALL: STRAIGHT}
+
+
+@pytest.mark.parametrize("named", ["fire", "firefox-b", 20, "2000"])
+def test_a_part_of_a_name_is_another_name(named: str | int) -> None:
+    state = state_with(POSITIONS[2], ("FL", "FR"))
+    assert links(state, choice([named], None)) == {}
+
+
+def test_several_are_mixed() -> None:
+    state = state_with(POSITIONS[2], ("FL", "FR"))
+    assert links(state, choice(["firefox", 3000], None)) == {FIREFOX: STRAIGHT, CALL: STRAIGHT}
+    assert links(state, choice(None, ["somebody else"])) == {FIREFOX: STRAIGHT, CALL: STRAIGHT}
+
+
+def test_another_captures_route_is_not_ours() -> None:
+    state = state_with(POSITIONS[2], ("FL", "FR"))
+    assert wanted(state, choice(["firefox"], None), "another") == set()
+
+
+def test_what_goes_is_not_wanted_any_more() -> None:
+    state = state_with(POSITIONS[2], ("FL", "FR"))
+    state.apply(["removed", str(FIREFOX)])
+    assert links(state, choice(["firefox"], None)) == {}
+
+
+@pytest.mark.parametrize(
+    ("capture", "player", "expected"),
+    [
+        (2, ("MONO",), {("MONO", "FL"), ("MONO", "FR")}),
+        (6, ("MONO",), {("MONO", "FL"), ("MONO", "FR")}),
+        (6, ("FL", "FR"), STRAIGHT),
+        (8, POSITIONS[8], {(channel, channel) for channel in POSITIONS[8]}),
+        (
+            2,
+            POSITIONS[6],
+            STRAIGHT
+            | {("FC", "FL"), ("FC", "FR"), ("LFE", "FL"), ("LFE", "FR")}
+            | {("RL", "FL"), ("RR", "FR")},
+        ),
+        (6, ("SL", "SR", "RC"), {("SL", "RL"), ("SR", "RR"), ("RC", "RL"), ("RC", "RR")}),
+        (2, ("AUX0", "AUX1", "AUX2", ""), {("AUX0", "FL"), ("AUX1", "FR")}),
+    ],
+)
+def test_a_channel_that_the_capture_has_not_is_heard_in_the_nearest(
+    capture: int, player: tuple[str, ...], expected: set[tuple[str, str]]
+) -> None:
+    state = state_with(POSITIONS[capture], player)
+    assert links(state, choice(["firefox"], None)) == {FIREFOX: expected}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"apps": "firefox"}, TypeError, "apps must be a list"),
+        ({"apps": 5}, TypeError, "apps must be a list"),
+        ({"except_apps": [5.5]}, TypeError, "except_apps must be an int, not float"),
+        ({"apps": [True]}, TypeError, "apps must be an int, not bool"),
+        ({"apps": []}, ValueError, "apps must hold at least one"),
+        ({"apps": [0]}, ValueError, "apps must hold process ids of 1 or more, not 0"),
+        ({"apps": [""]}, ValueError, "apps must not be empty"),
+        ({"apps": ["a"], "target": "b"}, ValueError, "only one of target, apps and except_apps"),
+        ({"apps": ["a"], "except_apps": ["b"]}, ValueError, "only one of"),
+        ({"apps": ["a"], "channels": 1}, ValueError, r"channels must be one of \[2, 6, 8\]"),
+    ],
+)
+def test_a_wrong_choice_is_refused_by_its_name(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        open_audio_capture(remote="/nowhere", **arguments)
