@@ -85,8 +85,7 @@ static bool is_armed(const struct sbx_capture *capture, uint32_t min_frames)
 
 /* --- opening and closing ----------------------------------------------------------------- */
 
-static struct pw_properties *describe(const char *target, const char *route,
-                                      uint32_t quantum_frames)
+static struct pw_properties *describe(bool has_target, const char *route, uint32_t quantum_frames)
 {
     struct pw_properties *props = pw_properties_new(
         PW_KEY_MEDIA_TYPE, "Audio", PW_KEY_MEDIA_CATEGORY, "Capture", PW_KEY_NODE_NAME,
@@ -102,18 +101,20 @@ static struct pw_properties *describe(const char *target, const char *route,
         return NULL;
     pw_properties_setf(props, PW_KEY_NODE_LATENCY, "%u/%u", quantum_frames, SBX_RATE_HZ);
     pw_properties_set(props, ROUTE, route);
-    if (target != NULL) {
-        pw_properties_set(props, PW_KEY_TARGET_OBJECT, target);
-        /* Without it rather the end than another sink's sound: the first is understood by
-         * WirePlumber 0.4 and 0.5, the second by 0.5. */
+    if (has_target) {
+        /* Rather nothing than another sink's sound. The first is understood by WirePlumber 0.4 and
+         * 0.5, which then destroys a node whose target it does not know; 0.5 knows the others too,
+         * and has it wait. */
         pw_properties_set(props, PW_KEY_NODE_DONT_RECONNECT, "true");
         pw_properties_set(props, "node.dont-fallback", "true");
+        pw_properties_set(props, "node.dont-move", "true");
+        pw_properties_set(props, "node.linger", "true");
     }
     return props;
 }
 
 static int open_stream(struct sbx_capture *capture, sbx_connection *connection, uint32_t channels,
-                       struct pw_properties *props)
+                       const char *target, struct pw_properties *props)
 {
     static const struct pw_stream_events rt_events = {
         PW_VERSION_STREAM_EVENTS,
@@ -121,8 +122,7 @@ static int open_stream(struct sbx_capture *capture, sbx_connection *connection, 
     };
     const struct sbx_stream_setup setup = {
         .direction = PW_DIRECTION_INPUT,
-        /* With a target it dies as when that goes: a new manager may not know the target yet. */
-        .outlives_manager = pw_properties_get(props, PW_KEY_TARGET_OBJECT) == NULL,
+        .target = target,
         .flags = pw_properties_get(props, ROUTE) == NULL ? PW_STREAM_FLAG_AUTOCONNECT
                                                          : PW_STREAM_FLAG_NONE,
         .channels = channels,
@@ -143,7 +143,7 @@ sbx_capture *sbx_capture_open(sbx_connection *connection, uint32_t channels, con
                               const char *route, uint32_t quantum_frames, int *error)
 {
     struct sbx_capture *capture = aligned_alloc(_Alignof(struct sbx_capture), sizeof(*capture));
-    struct pw_properties *props = describe(target, route, quantum_frames);
+    struct pw_properties *props = describe(target != NULL, route, quantum_frames);
 
     *error = -ENOMEM;
     if (capture == NULL || props == NULL)
@@ -158,7 +158,7 @@ sbx_capture *sbx_capture_open(sbx_connection *connection, uint32_t channels, con
         goto fail_fd;
     }
     pthread_mutex_init(&capture->reader, NULL);
-    *error = open_stream(capture, connection, channels, props);
+    *error = open_stream(capture, connection, channels, target, props);
     if (*error < 0) {
         sbx_capture_free(capture);
         return NULL;

@@ -15,12 +15,6 @@
 
 #include "ring.h"
 
-struct sink {
-    struct spa_list link;
-    uint32_t id;
-    char name[];
-};
-
 struct sbx_connection {
     struct pw_thread_loop *loop;
     struct pw_context *context;
@@ -46,11 +40,17 @@ struct sbx_connection {
 static void on_core_done(void *data, uint32_t id, int sequence)
 {
     struct sbx_connection *connection = data;
+    struct sbx_watch *watch;
 
     if (id != PW_ID_CORE)
         return;
     connection->answered = true;
     connection->last_answer = sequence;
+    spa_list_for_each(watch, &connection->watches, link)
+    {
+        if (watch->answered != NULL)
+            watch->answered(watch->data, sequence);
+    }
     pw_thread_loop_signal(connection->loop, false);
 }
 
@@ -100,9 +100,9 @@ static bool is_session_managers(const char *type, const struct spa_dict *props)
            strcmp(property(props, PW_KEY_METADATA_NAME), "default") == 0;
 }
 
+/* "Audio/Sink", and its kinds such as "Audio/Sink/Virtual" */
 static bool is_sink(const char *type, const struct spa_dict *props)
 {
-    /* "Audio/Sink", and its kinds such as "Audio/Sink/Virtual" */
     return strcmp(type, PW_TYPE_INTERFACE_Node) == 0 &&
            strncmp(property(props, PW_KEY_MEDIA_CLASS), "Audio/Sink", strlen("Audio/Sink")) == 0;
 }
@@ -114,15 +114,48 @@ static void tell_of_manager(struct sbx_connection *connection, bool here)
     spa_list_for_each(watch, &connection->watches, link) watch->session_manager(watch->data, here);
 }
 
-static void remember_sink(struct sbx_connection *connection, uint32_t id, const char *name)
+static void remember_sink(struct sbx_connection *connection, uint32_t id,
+                          const struct spa_dict *props)
 {
+    const char *name = property(props, PW_KEY_NODE_NAME);
     const size_t size = strlen(name) + 1;
-    struct sink *sink = malloc(sizeof(*sink) + size);
+    struct sbx_sink *sink = malloc(sizeof(*sink) + size);
     if (sink == NULL)
         return;
-    sink->id = id;
+    *sink = (struct sbx_sink){.id = id};
+    snprintf(sink->serial, sizeof(sink->serial), "%s", property(props, PW_KEY_OBJECT_SERIAL));
     memcpy(sink->name, name, size);
     spa_list_append(&connection->sinks, &sink->link);
+}
+
+static struct sbx_sink *find_sink(const struct sbx_connection *connection, uint32_t id)
+{
+    struct sbx_sink *sink;
+
+    spa_list_for_each(sink, &connection->sinks, link)
+    {
+        if (sink->id == id)
+            return sink;
+    }
+    return NULL;
+}
+
+static void note_port(struct sbx_connection *connection, const struct spa_dict *props)
+{
+    uint32_t node_id = SPA_ID_INVALID;
+    struct sbx_watch *watch;
+
+    if (!spa_atou32(property(props, PW_KEY_NODE_ID), &node_id, 10))
+        return;
+    struct sbx_sink *sink = find_sink(connection, node_id);
+    if (sink == NULL || sink->ready)
+        return;
+    sink->ready = true;
+    spa_list_for_each(watch, &connection->watches, link)
+    {
+        if (watch->sink_ready != NULL)
+            watch->sink_ready(watch->data);
+    }
 }
 
 static void on_global(void *data, uint32_t id, uint32_t permissions, const char *type,
@@ -133,15 +166,19 @@ static void on_global(void *data, uint32_t id, uint32_t permissions, const char 
     (void)permissions;
     (void)version;
     if (is_sink(type, props))
-        remember_sink(connection, id, property(props, PW_KEY_NODE_NAME));
+        remember_sink(connection, id, props);
+    if (strcmp(type, PW_TYPE_INTERFACE_Port) == 0)
+        note_port(connection, props);
     if (is_session_managers(type, props)) {
         connection->manager = id;
         tell_of_manager(connection, true);
     }
 }
 
-static void forget_sink(struct sink *sink)
+static void forget_sink(struct sbx_sink *sink)
 {
+    if (sink == NULL)
+        return;
     spa_list_remove(&sink->link);
     free(sink);
 }
@@ -150,16 +187,10 @@ static void on_global_remove(void *data, uint32_t id)
 {
     struct sbx_connection *connection = data;
     struct sbx_watch *watch;
-    struct sink *sink;
-    struct sink *next;
 
+    /* Forgotten first: who is told looks for another. */
+    forget_sink(find_sink(connection, id));
     spa_list_for_each(watch, &connection->watches, link) watch->removed(watch->data, id);
-
-    spa_list_for_each_safe(sink, next, &connection->sinks, link)
-    {
-        if (sink->id == id)
-            forget_sink(sink);
-    }
     if (connection->manager == id) {
         connection->manager = SPA_ID_INVALID;
         tell_of_manager(connection, false);
@@ -353,7 +384,7 @@ sbx_connection *sbx_connection_open(const char *socket_path, int *error)
 /* Thread: control, the last user's, with forks barred. */
 static void destroy(sbx_connection *connection)
 {
-    struct sink *sink;
+    struct sbx_sink *sink;
 
     if (connection->loop != NULL)
         pw_thread_loop_stop(connection->loop);
@@ -479,9 +510,21 @@ bool sbx_connection_alive(const sbx_connection *connection)
     return atomic_load(&connection->alive) && !sbx_connection_inherited(connection);
 }
 
-size_t sbx_connection_sinks(sbx_connection *connection, char *names, size_t size)
+const struct sbx_sink *sbx_connection_find_sink(const sbx_connection *connection, const char *name)
 {
-    const struct sink *sink;
+    const struct sbx_sink *sink;
+
+    spa_list_for_each(sink, &connection->sinks, link)
+    {
+        if (sink->ready && strcmp(sink->name, name) == 0)
+            return sink;
+    }
+    return NULL;
+}
+
+size_t sbx_connection_sinks(sbx_connection *connection, char *text, size_t size)
+{
+    const struct sbx_sink *sink;
     size_t used = 0;
 
     if (sbx_connection_inherited(connection))
@@ -489,10 +532,10 @@ size_t sbx_connection_sinks(sbx_connection *connection, char *names, size_t size
     pw_thread_loop_lock(connection->loop);
     spa_list_for_each(sink, &connection->sinks, link)
     {
-        const size_t length = strlen(sink->name) + 1;
-        if (used + length <= size)
-            memcpy(names + used, sink->name, length);
-        used += length;
+        const size_t rest = used < size ? size - used : 0;
+        const int length =
+            snprintf(rest > 0 ? text + used : NULL, rest, "%u %s", sink->id, sink->name);
+        used += (size_t)length + 1;
     }
     pw_thread_loop_unlock(connection->loop);
     return used;

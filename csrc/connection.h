@@ -14,8 +14,23 @@ struct sbx_watch {
     void (*lost)(void *data, const char *why);      /* the connection died */
     void (*session_manager)(void *data, bool here); /* it came, or it went */
     void (*removed)(void *data, uint32_t id);       /* an object, or our right to see it */
+    void (*sink_ready)(void *data); /* a sink has ports: it can be linked; may be NULL */
+    void (*answered)(void *data, int sequence); /* to pw_core_sync; may be NULL */
     void *data;
 };
+
+/* A sink in the graph. */
+struct sbx_sink {
+    struct spa_list link;
+    uint32_t id;     /* of the global; used again for another once it is gone */
+    char serial[24]; /* object.serial: never used again; "" where the daemon has none */
+    bool ready;      /* it has ports: a session manager has seen it */
+    char name[];     /* node.name */
+};
+
+/* The first sink of that name that has ports, or NULL. Only for as long as the loop is locked, or
+ * until the loop thread returns to its loop. */
+const struct sbx_sink *sbx_connection_find_sink(const sbx_connection *connection, const char *name);
 
 /* Thread: control, with the loop locked. */
 void sbx_connection_watch(sbx_connection *connection, struct sbx_watch *watch);

@@ -48,7 +48,6 @@ static int open_stream(struct sbx_mic *mic, sbx_connection *connection, uint32_t
     };
     const struct sbx_stream_setup setup = {
         .direction = PW_DIRECTION_OUTPUT,
-        .outlives_manager = true,
         .channels = channels,
         .rt_events = &rt_events,
         .rt_data = &mic->rt,

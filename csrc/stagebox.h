@@ -25,7 +25,7 @@ enum sbx_result {
 
 enum sbx_state {
     SBX_OPENING,
-    SBX_IDLE, /* in the graph, nothing linked or nothing running */
+    SBX_IDLE, /* in the graph, nothing linked or nothing running; or its target is not there */
     SBX_STREAMING,
     SBX_GONE,
     SBX_SHUT,
@@ -48,9 +48,9 @@ int sbx_connection_wait(sbx_connection *connection, int sequence, int timeout_ms
 /* False from the moment the daemon is known to be lost. Never blocks. */
 bool sbx_connection_alive(const sbx_connection *connection);
 
-/* The names (node.name) of the sinks in the graph, each ended by a NUL. Returns the bytes they
- * take; when that is more than size, nothing useful was written. */
-size_t sbx_connection_sinks(sbx_connection *connection, char *names, size_t size);
+/* The sinks in the graph: the id of each, a space, its name (node.name) and a NUL. Returns the
+ * bytes they take; when that is more than size, nothing useful was written. */
+size_t sbx_connection_sinks(sbx_connection *connection, char *text, size_t size);
 
 /* Why it died, or "". */
 void sbx_connection_error(sbx_connection *connection, char *text, size_t size);
@@ -127,13 +127,15 @@ struct sbx_block {
 };
 
 /* Begin to open. `channels` is 1, 2, 6 or 8. `target` is a sink's node.name, or NULL to follow
- * the default sink. With a `route` the session manager links it to nothing: the node has it as its
- * property "stagebox.route", by which whoever links it finds it. NULL with a negative errno in
- * *error. */
+ * the default sink. With a target it hears sinks of that name and nothing else; while there is none
+ * it waits outside of the graph, SBX_IDLE. With a `route` the session manager links it to nothing:
+ * the node has it as its property "stagebox.route", by which whoever links it finds it. NULL with a
+ * negative errno in *error. */
 sbx_capture *sbx_capture_open(sbx_connection *connection, uint32_t channels, const char *target,
                               const char *route, uint32_t quantum_frames, int *error);
 
-/* Wait until the node is in the graph. 1: it is; 0: not within timeout_ms; SBX_DEAD. */
+/* Wait until the node is in the graph, or waits for its target. 1: it does; 0: not within
+ * timeout_ms; SBX_DEAD. */
 int sbx_capture_wait_open(sbx_capture *capture, int timeout_ms);
 
 /* Wait for frames, then copy out all that wait, if they fit; otherwise nothing is copied. Returns

@@ -4,11 +4,21 @@
 #include <spa/param/audio/format-utils.h>
 #include <spa/utils/result.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "ring.h"
 
 /* How long a close may wait for the daemon to answer. */
 #define SETTLE_MS 100
+
+/* How many answers a node that is being made may take; two are usual. */
+#define SETTLE_ANSWERS 8U
+
+/* How soon a node that was destroyed, since the session manager did not know its target yet, comes
+ * again; doubled from time to time. */
+#define RETRY_MS 250U
+#define MOST_RETRY_MS 2000U
 
 /* --- the loop thread's side ------------------------------------------------------------ */
 
@@ -28,14 +38,50 @@ static int state_of(enum pw_stream_state state)
     }
 }
 
+static void set_state(struct sbx_stream *stream, int state)
+{
+    atomic_store(&stream->state, state);
+    pw_thread_loop_signal(sbx_connection_loop(stream->connection), false);
+}
+
 static void die(struct sbx_stream *stream, const char *why)
 {
     if (!sbx_stream_alive(stream))
         return; /* dead and closed are for ever */
     snprintf(stream->error, sizeof(stream->error), "%s", why);
-    atomic_store(&stream->state, SBX_GONE);
+    set_state(stream, SBX_GONE);
     if (stream->setup.on_gone != NULL)
         stream->setup.on_gone(stream->setup.owner);
+}
+
+static struct pw_loop *loop_of(const struct sbx_stream *stream)
+{
+    return pw_thread_loop_get_loop(sbx_connection_loop(stream->connection));
+}
+
+/* With 0: never. */
+static void set_timer(struct sbx_stream *stream, uint32_t delay_ms)
+{
+    struct timespec delay = {
+        .tv_sec = delay_ms / 1000,
+        .tv_nsec = (long)(delay_ms % 1000) * (SBX_NS_PER_SEC / 1000),
+    };
+
+    stream->retrying = delay_ms > 0;
+    if (stream->timer != NULL)
+        pw_loop_update_timer(loop_of(stream), stream->timer, &delay, NULL, false);
+}
+
+/* It has no node any more, or none that is of use. */
+static void lose_node(struct sbx_stream *stream, const char *why)
+{
+    if (stream->target == NULL || !stream->opened) {
+        die(stream, why);
+    } else if (!stream->retrying) {
+        set_state(stream, SBX_IDLE);
+        set_timer(stream, stream->retry_ms);
+        stream->retry_ms = SPA_MIN(2 * stream->retry_ms, MOST_RETRY_MS);
+    }
 }
 
 static void on_connection_lost(void *data, const char *why)
@@ -57,8 +103,25 @@ static void set_positions(struct spa_audio_info_raw *format)
         format->position[0] = SPA_AUDIO_CHANNEL_MONO;
 }
 
+/* Choose the sink to be linked to, by its serial: a name may be another's too, or look like a
+ * serial. False if there is none. Thread: loop, or control with the loop locked. */
+static bool aim(struct sbx_stream *stream)
+{
+    const struct sbx_sink *sink = sbx_connection_find_sink(stream->connection, stream->target);
+
+    stream->sink_id = SPA_ID_INVALID;
+    if (sink == NULL)
+        return false;
+    const char *aimed_at = sink->serial[0] != '\0' ? sink->serial : sink->name;
+    const struct spa_dict_item item = SPA_DICT_ITEM_INIT(PW_KEY_TARGET_OBJECT, aimed_at);
+    const struct spa_dict props = SPA_DICT_INIT(&item, 1);
+    pw_stream_update_properties(stream->pw, &props);
+    stream->sink_id = sink->id;
+    return true;
+}
+
 /* Ask the daemon for the node. Thread: loop, or control with the loop locked. */
-static int join(struct sbx_stream *stream)
+static int make_node(struct sbx_stream *stream)
 {
     struct spa_audio_info_raw format = {
         .format = SPA_AUDIO_FORMAT_F32,
@@ -69,6 +132,9 @@ static int join(struct sbx_stream *stream)
     struct spa_pod_builder builder = SPA_POD_BUILDER_INIT(space, sizeof(space));
     const struct spa_pod *params[1];
 
+    pw_stream_add_listener(stream->pw, &stream->rt_listener, stream->setup.rt_events,
+                           stream->setup.rt_data);
+    stream->in_graph = true;
     set_positions(&format);
     params[0] = spa_format_audio_raw_build(&builder, SPA_PARAM_EnumFormat, &format);
     return pw_stream_connect(
@@ -76,31 +142,123 @@ static int join(struct sbx_stream *stream)
         stream->setup.flags | PW_STREAM_FLAG_MAP_BUFFERS | PW_STREAM_FLAG_RT_PROCESS, params, 1);
 }
 
-/* A revoked permission takes the node from our sight; some daemons then let it be linked to nothing
+/* Join the graph, or wait outside for the target. Thread: loop, or control with the loop locked. */
+static int join(struct sbx_stream *stream)
+{
+    if (stream->target == NULL || aim(stream))
+        return make_node(stream);
+    stream->in_graph = false;
+    stream->opened = true;
+    set_state(stream, SBX_IDLE);
+    return 0;
+}
+
+/* Thread: loop. */
+static void come_back(struct sbx_stream *stream)
+{
+    /* Control threads bar forks before they lock the loop, so here it can only be tried. */
+    const bool barred = sbx_forks_try_bar();
+
+    pw_stream_disconnect(stream->pw);
+    stream->leaving = false;
+    const int result = join(stream);
+    if (barred)
+        sbx_forks_allow();
+    if (result < 0)
+        lose_node(stream, spa_strerror(result));
+}
+
+/* With the loop locked. */
+static bool is_being_made(const struct sbx_stream *stream)
+{
+    return stream->pw != NULL &&
+           pw_stream_get_state(stream->pw, NULL) == PW_STREAM_STATE_CONNECTING;
+}
+
+/* Leave the graph: first stop, then, with the daemon's answer, go (see settle). From here on the
+ * data thread does not call ours, whatever the node is linked to until then. Thread: loop. */
+static void leave(struct sbx_stream *stream)
+{
+    struct pw_core *core = sbx_connection_core(stream->connection);
+
+    if (core == NULL)
+        return; /* its end is being told */
+    stream->leaving = true;
+    stream->sink_id = SPA_ID_INVALID;
+    set_state(stream, SBX_OPENING);
+    pw_stream_set_active(stream->pw, false);
+    spa_hook_remove(&stream->rt_listener);
+    stream->settling = pw_core_sync(core, PW_ID_CORE, 0);
+    stream->answers = 0;
+}
+
+/* Leave the graph, if it is there, and come back, if there is anything to come back for. Thread:
+ * loop. */
+static void rejoin(struct sbx_stream *stream)
+{
+    set_timer(stream, 0);
+    if (stream->leaving)
+        return; /* it comes back as it is */
+    if (stream->in_graph)
+        leave(stream);
+    else
+        come_back(stream);
+}
+
+static void on_answered(void *data, int sequence)
+{
+    struct sbx_stream *stream = data;
+    struct pw_core *core = sbx_connection_core(stream->connection);
+
+    if (!stream->leaving || stream->settling != sequence || !sbx_stream_alive(stream))
+        return;
+    if (core != NULL && is_being_made(stream) && ++stream->answers < SETTLE_ANSWERS)
+        stream->settling = pw_core_sync(core, PW_ID_CORE, 0);
+    else
+        come_back(stream);
+}
+
+static bool is_in_use(const struct sbx_stream *stream)
+{
+    return stream->connected && sbx_stream_alive(stream);
+}
+
+static void on_retry(void *data, uint64_t expirations)
+{
+    struct sbx_stream *stream = data;
+
+    (void)expirations;
+    if (is_in_use(stream) && stream->retrying)
+        rejoin(stream);
+}
+
+/* The daemon tells of one thing after the other: whatever may be linked to the node once its target
+ * has gone, it has left before any of that can be heard.
+ *
+ * A revoked permission takes the node from our sight; some daemons then let it be linked to nothing
  * and say no more. Thread: loop. */
 static void on_removed(void *data, uint32_t id)
 {
     struct sbx_stream *stream = data;
 
-    if (stream->joined && sbx_stream_alive(stream) && pw_stream_get_node_id(stream->pw) == id)
-        die(stream, "the node was removed, or we may not see it any more");
+    if (!is_in_use(stream))
+        return;
+    if (id == stream->sink_id)
+        rejoin(stream);
+    else if (id == PW_ID_CORE && stream->target != NULL)
+        die(stream, "we may not see the graph any more");
+    else if (id == pw_stream_get_node_id(stream->pw))
+        lose_node(stream, "the node was removed, or we may not see it any more");
 }
 
-/* Leave the graph and come back. Thread: loop. */
-static void rejoin(struct sbx_stream *stream)
+static void on_sink_ready(void *data)
 {
-    /* Control threads bar forks before they lock the loop, so here it can only be tried. */
-    const bool barred = sbx_forks_try_bar();
+    struct sbx_stream *stream = data;
 
-    stream->rejoining = true;
-    pw_stream_disconnect(stream->pw);
-    stream->rejoining = false;
-    atomic_store(&stream->state, SBX_OPENING);
-    const int result = join(stream);
-    if (barred)
-        sbx_forks_allow();
-    if (result < 0)
-        die(stream, spa_strerror(result));
+    if (!is_in_use(stream) || stream->target == NULL || stream->sink_id != SPA_ID_INVALID)
+        return;
+    stream->retry_ms = RETRY_MS;
+    rejoin(stream);
 }
 
 /* A session manager that comes back links only the nodes that it sees come: WirePlumber before 0.5
@@ -110,11 +268,9 @@ static void on_session_manager(void *data, bool here)
     struct sbx_stream *stream = data;
     const bool orphaned = stream->orphaned;
 
-    if (!stream->joined || !sbx_stream_alive(stream))
+    if (!is_in_use(stream))
         return;
     stream->orphaned = !here;
-    if (!here && !stream->setup.outlives_manager)
-        die(stream, "the session manager that linked it has gone");
     if (here && orphaned)
         rejoin(stream);
 }
@@ -136,13 +292,15 @@ static void on_state_changed(void *data, enum pw_stream_state old, enum pw_strea
     const int state = state_of(new);
 
     (void)old;
-    if (!sbx_stream_alive(stream) || stream->rejoining || is_only_advice(stream, new))
+    if (!sbx_stream_alive(stream) || stream->leaving || is_only_advice(stream, new))
         return;
     if (state == SBX_GONE)
-        die(stream, error != NULL ? error : "the node was removed from the graph");
+        lose_node(stream, error != NULL ? error : "the node was removed from the graph");
     else
-        atomic_store(&stream->state, state);
-    pw_thread_loop_signal(sbx_connection_loop(stream->connection), false);
+        set_state(stream, state);
+    stream->opened |= state == SBX_IDLE || state == SBX_STREAMING;
+    if (state == SBX_STREAMING)
+        stream->retry_ms = RETRY_MS;
 }
 
 static void on_param_changed(void *data, uint32_t id, const struct spa_pod *param)
@@ -162,6 +320,19 @@ static const struct pw_stream_events events = {
 
 /* --- the control threads' side ----------------------------------------------------------- */
 
+/* With the loop locked. */
+static int init_target(struct sbx_stream *stream, const char *target)
+{
+    stream->sink_id = SPA_ID_INVALID;
+    stream->retry_ms = RETRY_MS;
+    if (target == NULL)
+        return 0;
+    stream->target = strdup(target);
+    stream->setup.target = stream->target;
+    stream->timer = pw_loop_add_timer(loop_of(stream), on_retry, stream);
+    return stream->target != NULL && stream->timer != NULL ? 0 : -ENOMEM;
+}
+
 int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
                     struct pw_properties *props, const struct sbx_stream_setup *setup)
 {
@@ -175,6 +346,8 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
         .lost = on_connection_lost,
         .session_manager = on_session_manager,
         .removed = on_removed,
+        .sink_ready = on_sink_ready,
+        .answered = on_answered,
         .data = stream,
     };
     spa_list_init(&stream->watch.link);
@@ -192,7 +365,7 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
         result = -EPIPE;
     } else {
         stream->pw = pw_stream_new(core, pw_properties_get(props, PW_KEY_NODE_NAME), props);
-        result = stream->pw != NULL ? 0 : -errno;
+        result = stream->pw != NULL ? init_target(stream, setup->target) : -errno;
         sbx_connection_watch(connection, &stream->watch);
     }
     pw_thread_loop_unlock(loop);
@@ -206,10 +379,8 @@ int sbx_stream_connect(struct sbx_stream *stream)
     sbx_forks_bar();
     pw_thread_loop_lock(loop);
     pw_stream_add_listener(stream->pw, &stream->listener, &events, stream);
-    pw_stream_add_listener(stream->pw, &stream->rt_listener, stream->setup.rt_events,
-                           stream->setup.rt_data);
     const int result = join(stream);
-    stream->joined = true;
+    stream->connected = true;
     pw_thread_loop_unlock(loop);
     sbx_forks_allow();
     return result;
@@ -261,19 +432,25 @@ void sbx_stream_error(struct sbx_stream *stream, char *text, size_t size)
     pw_thread_loop_unlock(loop);
 }
 
-/* Daemons of 1.4 and 1.6 answer a node that stops with a file descriptor; libpipewire before 0.3.72
- * never closes one that comes for a node it has destroyed. So stop it first, and let that come. */
+/* A node gets file descriptors when it has been made, and by daemons of 1.4 and 1.6 when it stops;
+ * libpipewire before 0.3.72 never closes one that comes for a node it has destroyed. So stop it
+ * first, and let them come. */
 static void settle(struct sbx_stream *stream, struct pw_thread_loop *loop)
 {
     sbx_connection *connection = stream->connection;
 
     pw_thread_loop_lock(loop);
-    const bool present = stream->pw != NULL && sbx_connection_alive(connection);
-    if (present)
+    bool expecting = stream->pw != NULL && sbx_connection_alive(connection);
+    if (expecting)
         pw_stream_set_active(stream->pw, false);
     pw_thread_loop_unlock(loop);
-    if (present)
-        sbx_connection_wait(connection, sbx_connection_sync(connection), SETTLE_MS);
+    for (unsigned answers = 0; expecting && answers < SETTLE_ANSWERS; answers++) {
+        const int sequence = sbx_connection_sync(connection);
+        const bool answered = sbx_connection_wait(connection, sequence, SETTLE_MS) == 1;
+        pw_thread_loop_lock(loop);
+        expecting = answered && is_being_made(stream);
+        pw_thread_loop_unlock(loop);
+    }
 }
 
 void sbx_stream_close(struct sbx_stream *stream)
@@ -286,6 +463,9 @@ void sbx_stream_close(struct sbx_stream *stream)
     atomic_store(&stream->state, SBX_SHUT);
     sbx_connection_unwatch(&stream->watch);
     spa_list_init(&stream->watch.link);
+    if (stream->timer != NULL)
+        pw_loop_destroy_source(loop_of(stream), stream->timer);
+    stream->timer = NULL;
     pw_thread_loop_unlock(loop);
 
     settle(stream, loop);
@@ -305,4 +485,5 @@ void sbx_stream_clear(struct sbx_stream *stream)
         return;
     sbx_stream_close(stream);
     sbx_connection_release(stream->connection);
+    free(stream->target);
 }

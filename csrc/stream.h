@@ -12,7 +12,7 @@ struct sbx_stream_setup {
     enum pw_direction direction;
     enum pw_stream_flags flags;
     uint32_t channels;
-    bool outlives_manager; /* it joins the graph anew with the next session manager, or it dies */
+    const char *target; /* node.name of the only sinks it may be linked to, or NULL */
     const struct pw_stream_events *rt_events; /* the data thread's callback */
     void *rt_data;
     void (*on_gone)(void *owner); /* loop thread, once; may be NULL */
@@ -30,10 +30,21 @@ struct sbx_stream {
     _Atomic uint32_t rate_hz;
 
     /* with the loop locked */
-    bool joined;    /* it was connected */
-    bool orphaned;  /* its session manager has gone */
-    bool rejoining; /* it leaves the graph only to come back */
+    bool connected;   /* sbx_stream_connect was called */
+    bool orphaned;    /* its session manager has gone */
+    bool in_graph;    /* there is a node, or there was until somebody destroyed it */
+    bool leaving;     /* the graph, by itself, to come back: no death */
+    int settling;     /* the answer that it waits for before it goes */
+    unsigned answers; /* how many came */
     char error[SBX_ERROR_SIZE];
+
+    /* of one with a target, with the loop locked */
+    char *target;             /* a copy */
+    uint32_t sink_id;         /* the sink it is to be linked to; SPA_ID_INVALID while it waits */
+    bool opened;              /* its node has been in the graph, or it waits */
+    bool retrying;            /* the timer runs */
+    uint32_t retry_ms;        /* its next delay */
+    struct spa_source *timer; /* joins the graph anew */
 };
 
 /* All for control threads. */
@@ -46,7 +57,8 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
 /* Ask the daemon for the node. 0 or a negative errno. */
 int sbx_stream_connect(struct sbx_stream *stream);
 
-/* Wait until the node is in the graph. 1: it is; 0: not within timeout_ms; SBX_DEAD. */
+/* Wait until the node is in the graph, or waits for its target. 1: it does; 0: not within
+ * timeout_ms; SBX_DEAD. */
 int sbx_stream_wait_open(struct sbx_stream *stream, int timeout_ms);
 
 /* Opening, idle or streaming, that is, neither dead, closed nor another process's. Never blocks. */

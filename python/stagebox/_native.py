@@ -241,17 +241,18 @@ class Connection:
             return os.strerror(error)
         return _reason(self._lib.sbx_connection_error, self.handle)
 
-    def sinks(self) -> list[str]:
-        """Return the `node.name` of every sink the daemon has announced."""
+    def sinks(self) -> list[tuple[int, str]]:
+        """Return the object id and `node.name` of every sink the daemon has announced."""
         ffi, lib, *_ = _extension()
         size = 0
         while True:
-            names = ffi.new("char[]", size + 1)
-            used = int(lib.sbx_connection_sinks(self.handle, names, size))
+            text = ffi.new("char[]", size + 1)
+            used = int(lib.sbx_connection_sinks(self.handle, text, size))
             if used <= size:
                 break
             size = used
-        return bytes(ffi.buffer(names, used)).decode("utf-8", "replace").split("\0")[:-1]
+        lines = bytes(ffi.buffer(text, used)).decode("utf-8", "replace").split("\0")[:-1]
+        return [(int(number), name) for number, _, name in (line.partition(" ") for line in lines)]
 
 
 Purpose = Literal["streams", "graph"]

@@ -54,8 +54,9 @@ class CaptureStats:
         frames: captured and kept for the reader.
         lost: frames dropped because the reader was late and the ring full.
         missed: frames of time, since the first, in which the graph delivered nothing: it paused
-            (no sink, no driver), linked the capture to another sink, or skipped cycles because the
-            machine was late. Where it happened `time_ns` jumps; nothing of stagebox's was full.
+            (no sink, the target unplugged, no driver), linked the capture to another sink, or
+            skipped cycles because the machine was late. Where it happened `time_ns` jumps; nothing
+            of stagebox's was full.
         quanta: cycles in which the graph delivered.
         quantum: frames it delivered the last time.
         waiting: frames that wait for the reader now.
@@ -272,8 +273,9 @@ def open_audio_capture(
     Args:
         channels: 1, 2, 6 or 8 (mono, stereo, 5.1, 7.1; order in `stagebox.layout.POSITIONS`).
             A wider sink is mixed down; positions a narrower one lacks are exactly silent.
-        target: the `node.name` of a sink; the capture dies with it. None follows the default
-            sink. Never a source.
+        target: the `node.name` of a sink: it and nothing else is heard. While it is unplugged
+            the capture waits (chunks stay empty, `stats.state` is "idle"), and it goes on when a
+            sink of that name is back. None follows the default sink. Never a source.
         apps: only these applications, mixed, whatever sinks they play into, which goes on: names
             and binaries ("firefox", in whatever case) and process ids. Ones that start later
             join. In 2, 6 or 8 channels; one that the capture has not is heard at full level in
@@ -288,8 +290,8 @@ def open_audio_capture(
     chunks stay empty until then.
 
     Raises:
-        ValueError, TypeError: an argument is out of range, no sink has the name `target`, or more
-            than one of `target`, `apps` and `except_apps` is given.
+        ValueError, TypeError: an argument is out of range, no sink has the name `target` or several
+            have it, or more than one of `target`, `apps` and `except_apps` is given.
         PipeWireUnavailable: no library, no daemon, or no answer within 5 s.
         UnsupportedPlatform: not Linux.
     """
@@ -333,9 +335,15 @@ def _open_of_applications(
     return PipeWireCapture(native, channels, router)
 
 
-def _check_sink(target: str, sinks: list[str]) -> None:
-    if target not in sinks:
-        known = ", ".join(map(repr, sorted(sinks))) or "none"
+def _check_sink(target: str, sinks: list[tuple[int, str]]) -> None:
+    ids = [str(number) for number, name in sinks if name == target]
+    if not ids:
+        known = ", ".join(sorted(repr(name) for _, name in sinks)) or "none"
         raise ValueError(
             f"target: there is no sink with node.name {target!r}; the graph's sinks: {known}"
+        )
+    if len(ids) > 1:
+        raise ValueError(
+            f"target: {len(ids)} sinks have the node.name {target!r}, which makes it ambiguous: "
+            f"the objects {', '.join(ids)}"
         )

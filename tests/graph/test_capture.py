@@ -172,7 +172,7 @@ def test_a_source_is_never_captured_and_a_sink_that_comes_later_is(
     assert loudest_hz(pcm[-SAMPLE_RATE // 5 :]) == pytest.approx(2000, abs=10)
 
 
-def test_a_capture_dies_with_its_target_rather_than_record_another_sink(
+def test_a_capture_waits_for_its_target_rather_than_record_another_sink(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:
     private_graph.add_sink("headset")
@@ -181,9 +181,28 @@ def test_a_capture_dies_with_its_target_rather_than_record_another_sink(
     listener = Listener(open_audio_capture(remote=private_graph.remote))
     wait_until("sound on the other sink", lambda: np.abs(listener.pcm()).max(initial=0) > 0.4)
     private_graph.remove("headset")
-    wait_until("death", lambda: capture.stats.state == "dead")
+    wait_until("it to wait", lambda: capture.stats.state == "idle")
     listener.stop()
-    assert not capture.read(200_000).any()
+    assert not capture.read(200_000, timeout=0.5).any()
+    assert capture.stats.state == "idle"
+
+
+def test_a_target_that_several_sinks_are_called_is_refused_and_they_are_named(
+    private_graph: PrivateGraph,
+) -> None:
+    for _ in range(2):
+        private_graph.add_sink("twin")
+    twins = [
+        str(entry["id"])
+        for entry in private_graph.dump()
+        if (entry.get("info") or {}).get("props", {}).get("node.name") == "twin"
+    ]
+    assert len(twins) == 2
+    with pytest.raises(ValueError, match="'twin', which makes it ambiguous") as refusal:
+        open_audio_capture(target="twin", remote=private_graph.remote)
+    assert all(twin in str(refusal.value).split(": the objects ")[1] for twin in twins)
+    with open_audio_capture(target=private_graph.sink, remote=private_graph.remote) as capture:
+        assert capture.next_chunk()
 
 
 def test_a_graph_at_44100_hz_is_captured_at_48000(tmp_path: Path) -> None:

@@ -397,15 +397,6 @@ def test_a_capture_and_a_microphone_outlive_the_session_manager(
             capture.drain()
 
 
-def test_a_capture_of_one_sink_dies_with_the_session_manager(private_graph: PrivateGraph) -> None:
-    with open_audio_capture(target=private_graph.sink, remote=private_graph.remote) as capture:
-        capture.next_chunk()
-        private_graph.restart_manager()
-        capture.drain()
-        with pytest.raises(CaptureDied, match="session manager"):
-            capture.next_chunk(timeout=1)
-
-
 def test_a_capture_follows_the_default_sink_and_never_records_a_source(
     private_graph: PrivateGraph, applications: Applications, rounds: Rounds, figure: Figure
 ) -> None:
@@ -550,13 +541,14 @@ def test_a_client_that_is_destroyed_is_a_death(private_graph: PrivateGraph) -> N
             capture.next_chunk(timeout=1)
 
 
+@pytest.mark.parametrize("target", [None, "stagebox-sink"])
 def test_revoked_permissions_are_a_death_or_change_nothing_but_are_never_silence(
-    private_graph: PrivateGraph, applications: Applications
+    private_graph: PrivateGraph, applications: Applications, target: str | None
 ) -> None:
     play_level(private_graph, applications, "stagebox-sink")
     with (
         recorded_mic(applications) as (mic, _),
-        open_audio_capture(remote=private_graph.remote) as capture,
+        open_audio_capture(target=target, remote=private_graph.remote) as capture,
     ):
         until_heard(capture, LEVELS["stagebox-sink"])
         mic_id, client = ids(private_graph, "stagebox-mic")

@@ -952,7 +952,7 @@ def test_a_target_is_a_name_whatever_is_in_it(graph: PrivateGraph, name: str) ->
                 for entry in graph.dump()
                 if (entry.get("info") or {}).get("props", {}).get("node.name") == "stagebox-capture"
             ]
-            assert found["target.object"] == name
+            assert found["target.object"] == graph.properties(name)["object.serial"]
             assert found["media.class"] == "Stream/Input/Audio"
     finally:
         graph.remove(name)
