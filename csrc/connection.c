@@ -240,6 +240,11 @@ __attribute__((constructor)) static void watch_forks(void)
 
 /* --- opening ----------------------------------------------------------------------------- */
 
+const char *sbx_library_version(void)
+{
+    return pw_get_library_version();
+}
+
 static void initialise(void)
 {
     pw_init(NULL, NULL);

@@ -15,7 +15,7 @@ import soundfile
 
 import stagebox_command
 from stagebox import PipeWireUnavailable
-from stagebox.cli import apps, entry, main, options, record, terminal, uplink
+from stagebox.cli import entry, main, options, programs, record, terminal, uplink
 from stagebox.cli.meter import Meter, peaks_dbfs
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def test_the_demo_says_which_package_has_its_programs(
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(PipeWireUnavailable, match=r"pw-play and pw-record: install pipewire-bin"):
-        apps.require_programs()
+        programs.require_programs()
 
 
 # --- packets ------------------------------------------------------------------------------------
