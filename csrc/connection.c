@@ -240,7 +240,7 @@ __attribute__((constructor)) static void watch_forks(void)
 
 /* --- opening ----------------------------------------------------------------------------- */
 
-const char *sbx_library_version(void)
+const char *sbx_libpipewire_version(void)
 {
     return pw_get_library_version();
 }

@@ -34,7 +34,7 @@ enum sbx_state {
 };
 
 /* The version of the libpipewire that is loaded, "0.3.65". */
-const char *sbx_library_version(void);
+const char *sbx_libpipewire_version(void);
 
 /* --- a connection to one daemon: one loop thread, one data thread, any number of streams --- */
 

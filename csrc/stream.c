@@ -154,8 +154,8 @@ static void on_param_changed(void *data, uint32_t id, const struct spa_pod *para
         atomic_store_explicit(&stream->rate_hz, format.rate, memory_order_relaxed);
 }
 
-/* The graph's clock is its driver's, whose id it has; a stream is given another with another driver,
- * and none between them. */
+/* The graph's clock is its driver's, whose id it has; a stream is given another with another
+ * driver, and none between them. */
 static void on_io_changed(void *data, uint32_t id, void *area, uint32_t size)
 {
     struct sbx_stream *stream = data;

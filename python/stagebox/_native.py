@@ -113,10 +113,10 @@ def _extension() -> _Extension:
     )
 
 
-def library_version() -> str:
+def libpipewire_version() -> str:
     """Return the version of the libpipewire that is loaded."""
     extension = _extension()
-    return str(extension.ffi.string(extension.lib.sbx_library_version()).decode())
+    return str(extension.ffi.string(extension.lib.sbx_libpipewire_version()).decode())
 
 
 def _address(ffi: Any, pointer: Any) -> int:

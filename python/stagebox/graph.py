@@ -55,19 +55,19 @@ __all__ = [
     "Snapshot",
     "Source",
     "Watch",
-    "library_version",
+    "libpipewire_version",
     "socket_paths",
 ]
 
 _NUMBER: Final = struct.Struct("=I")
 
 
-def library_version() -> str:
+def libpipewire_version() -> str:
     """Return the version of the libpipewire that is loaded, "0.3.65".
 
     Raises PipeWireUnavailable where there is none, and UnsupportedPlatform: not Linux.
     """
-    return _native.library_version()
+    return _native.libpipewire_version()
 
 
 def socket_paths(remote: str | os.PathLike[str] | None = None) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ _ENCODED_BYTES: Final = 6 * (1276 + 2)
 _FLOAT32: Final = np.dtype(np.float32)
 
 
-def library_version() -> str:
+def libopus_version() -> str:
     """Return what libopus calls itself, "libopus 1.3.1"; CodecError where it cannot be loaded."""
     return str(_libopus().version().decode())
 

@@ -34,7 +34,9 @@ def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 # --- usage --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["record"], ["mic"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [[], ["record"], ["mic"], ["devices"], ["apps"], ["doctor"], ["demo"]]
+)
 def test_every_help_has_one_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([*command, "--help"])
@@ -63,6 +65,9 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["record", "--seconds", "1e308", "x.wav"],
         ["record", "--seconds", "soon", "x.wav"],
         ["mic", "--channels", "6", "x.wav"],
+        ["devices", "sink"],
+        ["apps", "--json=yes"],
+        ["doctor", "--watch"],
     ],
 )
 def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from stagebox import (
     open_audio_capture,
     opus,
 )
-from stagebox.graph import Graph, library_version, socket_paths
+from stagebox.graph import Graph, libpipewire_version, socket_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +142,7 @@ def package() -> Finding:
 def libopus() -> Finding:
     """Look for the codec."""
     try:
-        return Finding("libopus", "ok", opus.library_version())
+        return Finding("libopus", "ok", opus.libopus_version())
     except CodecError as error:
         return Finding("libopus", "wrong", str(error), _install("libopus0", "opus", "opus"))
 
@@ -150,7 +150,7 @@ def libopus() -> Finding:
 def libpipewire() -> Finding:
     """Look for the library."""
     try:
-        return Finding("libpipewire", "ok", f"libpipewire {library_version()}")
+        return Finding("libpipewire", "ok", f"libpipewire {libpipewire_version()}")
     except PipeWireUnavailable as error:
         fix = _install("libpipewire-0.3-0", "pipewire-libs", "libpipewire")
         return Finding("libpipewire", "wrong", str(error), fix)
