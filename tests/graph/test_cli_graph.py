@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,6 +118,16 @@ def test_a_terminal_gets_a_table_that_fits_and_leaves_nothing_out(graph: Private
     assert max(map(len, lines)) <= 80
     names = [line.split("│")[3].strip() for line in lines if line.startswith("│")]
     assert LONG in "".join(names)
+
+
+@pytest.mark.parametrize("command", ["devices", "apps", "doctor"])
+def test_into_a_pipe_no_extra_is_needed(graph: PrivateGraph, command: str) -> None:
+    absent = "import sys; sys.modules.update(dict.fromkeys(('rich', 'soundfile', 'soxr')))"
+    program = f"{absent}; from stagebox.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, command], env=graph.env, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("command", ["devices", "apps"])

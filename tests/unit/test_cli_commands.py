@@ -109,6 +109,16 @@ def test_a_missing_extra_says_how_to_get_it(module: str, extra: str, arguments: 
     assert done.stderr.count("\n") == 1
 
 
+def test_a_table_on_a_terminal_needs_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delitem(sys.modules, "stagebox.cli.table", raising=False)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    with pytest.raises(ModuleNotFoundError):
+        terminal.print_table(("name",), [], "nothing")
+    with pytest.raises(ModuleNotFoundError):
+        terminal.live_table(("name",), "nothing")
+
+
 def test_another_missing_module_is_our_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> int:
         raise ModuleNotFoundError("No module named 'colour'", name="colour")
