@@ -311,6 +311,7 @@ void sbx_capture_get_stats(sbx_capture *capture, struct sbx_capture_stats *stats
         .depth = sbx_ring_depth(&rt->ring),
         .rate_hz = atomic_load_explicit(&capture->stream.rate_hz, memory_order_relaxed),
         .graph_rate_hz = atomic_load_explicit(&rt->graph_rate_hz, memory_order_relaxed),
+        .driver_id = atomic_load_explicit(&capture->stream.driver_id, memory_order_relaxed),
         .state = sbx_stream_state(&capture->stream),
     };
 }

@@ -271,6 +271,11 @@ __attribute__((constructor)) static void watch_forks(void)
 
 /* --- opening ----------------------------------------------------------------------------- */
 
+const char *sbx_libpipewire_version(void)
+{
+    return pw_get_library_version();
+}
+
 static void initialise(void)
 {
     pw_init(NULL, NULL);

@@ -1,7 +1,7 @@
 /* What is in the graph and what becomes of it, as records for Python, which makes sense of them.
  *
- * Nodes, clients and metadata tell more than the registry does, so they are bound. Records wait in
- * a buffer that grows; nothing here ever waits for whoever reads it. */
+ * The core, nodes, clients and metadata tell more than the registry does, so they are bound.
+ * Records wait in a buffer that grows; nothing here ever waits for whoever reads it. */
 #include <errno.h>
 #include <pipewire/extensions/metadata.h>
 #include <poll.h>
@@ -44,6 +44,7 @@ struct kind {
     const char *type;
     uint32_t version;
     const void *events;
+    const char *metadata_name; /* NULL: it is none */
 };
 
 /* What is bound. */
@@ -189,17 +190,23 @@ static const struct pw_client_events client_events = {
     .info = on_client_info,
 };
 
-static int on_metadata_property(void *data, uint32_t subject, const char *key, const char *type,
-                                const char *value)
+static void append_property(void *data, const char *kind, uint32_t subject, const char *key,
+                            const char *value)
 {
     const struct object *object = data;
     struct sbx_graph *graph = object->graph;
 
-    (void)type;
-    begin(graph, "metadata", subject, 2);
+    begin(graph, kind, subject, 2);
     append_text(graph, key);
     append_text(graph, value);
     wake(graph);
+}
+
+static int on_metadata_property(void *data, uint32_t subject, const char *key, const char *type,
+                                const char *value)
+{
+    (void)type;
+    append_property(data, "metadata", subject, key, value);
     return 0;
 }
 
@@ -208,22 +215,57 @@ static const struct pw_metadata_events metadata_events = {
     .property = on_metadata_property,
 };
 
-static const struct kind kinds[] = {
-    {PW_TYPE_INTERFACE_Node, PW_VERSION_NODE, &node_events},
-    {PW_TYPE_INTERFACE_Client, PW_VERSION_CLIENT, &client_events},
-    {PW_TYPE_INTERFACE_Metadata, PW_VERSION_METADATA, &metadata_events},
+static int on_settings_property(void *data, uint32_t subject, const char *key, const char *type,
+                                const char *value)
+{
+    (void)type;
+    append_property(data, "settings", subject, key, value);
+    return 0;
+}
+
+static const struct pw_metadata_events settings_events = {
+    PW_VERSION_METADATA_EVENTS,
+    .property = on_settings_property,
 };
 
-/* Of the metadata only the session manager's: it has the defaults. */
-static const struct kind *kind_of(const char *type, const struct spa_dict *props)
+static void on_core_info(void *data, const struct pw_core_info *info)
+{
+    const struct object *object = data;
+    struct sbx_graph *graph = object->graph;
+
+    begin(graph, "core", object->id, 1);
+    append_text(graph, info->version);
+    wake(graph);
+}
+
+static const struct pw_core_events core_events = {
+    PW_VERSION_CORE_EVENTS,
+    .info = on_core_info,
+};
+
+/* Of the metadata the session manager's, which has the defaults, and the daemon's own. */
+static const struct kind kinds[] = {
+    {PW_TYPE_INTERFACE_Core, PW_VERSION_CORE, &core_events, NULL},
+    {PW_TYPE_INTERFACE_Node, PW_VERSION_NODE, &node_events, NULL},
+    {PW_TYPE_INTERFACE_Client, PW_VERSION_CLIENT, &client_events, NULL},
+    {PW_TYPE_INTERFACE_Metadata, PW_VERSION_METADATA, &metadata_events, "default"},
+    {PW_TYPE_INTERFACE_Metadata, PW_VERSION_METADATA, &settings_events, "settings"},
+};
+
+static bool is_kind(const struct kind *kind, const char *type, const struct spa_dict *props)
 {
     const char *name = props != NULL ? spa_dict_lookup(props, PW_KEY_METADATA_NAME) : NULL;
 
+    if (strcmp(type, kind->type) != 0)
+        return false;
+    return kind->metadata_name == NULL || (name != NULL && strcmp(name, kind->metadata_name) == 0);
+}
+
+static const struct kind *kind_of(const char *type, const struct spa_dict *props)
+{
     for (size_t i = 0; i < SPA_N_ELEMENTS(kinds); i++) {
-        if (strcmp(type, kinds[i].type) != 0)
-            continue;
-        const bool is_metadata = kinds[i].events == &metadata_events;
-        return is_metadata && (name == NULL || strcmp(name, "default") != 0) ? NULL : &kinds[i];
+        if (is_kind(&kinds[i], type, props))
+            return &kinds[i];
     }
     return NULL;
 }

@@ -23,6 +23,8 @@ enum sbx_result {
     SBX_CLOSED = -10002, /* the owner closed it */
 };
 
+#define SBX_NO_NODE 0xffffffff
+
 enum sbx_state {
     SBX_OPENING,
     SBX_IDLE, /* in the graph, nothing linked or nothing running; or its target is not there */
@@ -30,6 +32,9 @@ enum sbx_state {
     SBX_GONE,
     SBX_SHUT,
 };
+
+/* The version of the libpipewire that is loaded, "0.3.65". */
+const char *sbx_libpipewire_version(void);
 
 /* --- a connection to one daemon: one loop thread, one data thread, any number of streams --- */
 
@@ -117,6 +122,7 @@ struct sbx_capture_stats {
     uint32_t depth;         /* frames that wait for the reader */
     uint32_t rate_hz;       /* negotiated with the graph's converter; 0 before */
     uint32_t graph_rate_hz; /* the driver's own rate; 0 before the first cycle */
+    uint32_t driver_id;     /* the node whose clock calls; SBX_NO_NODE before there is one */
     int state;              /* enum sbx_state */
 };
 

@@ -312,9 +312,24 @@ static void on_param_changed(void *data, uint32_t id, const struct spa_pod *para
         atomic_store_explicit(&stream->rate_hz, format.rate, memory_order_relaxed);
 }
 
+/* The graph's clock is its driver's, whose id it has; a stream is given another with another
+ * driver, and none between them. */
+static void on_io_changed(void *data, uint32_t id, void *area, uint32_t size)
+{
+    struct sbx_stream *stream = data;
+    const struct spa_io_position *position = area;
+
+    if (id != SPA_IO_Position)
+        return;
+    const bool has_clock = position != NULL && size >= sizeof(*position);
+    atomic_store_explicit(&stream->driver_id, has_clock ? position->clock.id : SBX_NO_NODE,
+                          memory_order_relaxed);
+}
+
 static const struct pw_stream_events events = {
     PW_VERSION_STREAM_EVENTS,
     .state_changed = on_state_changed,
+    .io_changed = on_io_changed,
     .param_changed = on_param_changed,
 };
 
@@ -353,6 +368,7 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
     spa_list_init(&stream->watch.link);
     atomic_init(&stream->state, SBX_OPENING);
     atomic_init(&stream->rate_hz, 0);
+    atomic_init(&stream->driver_id, SBX_NO_NODE);
 
     if (sbx_connection_inherited(connection)) {
         pw_properties_free(props);

@@ -28,6 +28,7 @@ struct sbx_stream {
     struct sbx_watch watch;
     _Atomic int state; /* enum sbx_state; written by the loop thread, and by close; seq_cst */
     _Atomic uint32_t rate_hz;
+    _Atomic uint32_t driver_id; /* the node whose clock calls it, or SBX_NO_NODE */
 
     /* with the loop locked */
     bool connected;   /* sbx_stream_connect was called */

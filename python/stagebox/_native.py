@@ -54,6 +54,9 @@ WAIT_SLICE_MS: Final = 50
 STATES: Final = ("opening", "idle", "streaming", "dead", "closed")
 """The names of `enum sbx_state`, by value."""
 
+NO_NODE: Final = 0xFFFFFFFF
+"""Where an id is none: SBX_NO_NODE."""
+
 _SYSTEM_DIRECTORY: Final = "/run/pipewire"
 """Where libpipewire looks for a system-wide daemon."""
 
@@ -110,6 +113,12 @@ def _extension() -> _Extension:
         holding("sbx_mic_push", ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32),
         holding("sbx_mic_discard", None, ctypes.c_void_p),
     )
+
+
+def libpipewire_version() -> str:
+    """Return the version of the libpipewire that is loaded."""
+    extension = _extension()
+    return str(extension.ffi.string(extension.lib.sbx_libpipewire_version()).decode())
 
 
 def _address(ffi: Any, pointer: Any) -> int:

@@ -63,6 +63,8 @@ class CaptureStats:
         rate_hz: the negotiated rate of this stream, 0 before there is one.
         graph_rate_hz: the rate of the graph's driver, 0 before the first quantum.
         state: "opening", "idle" (nothing plays or no sink), "streaming", "dead", "closed".
+        driver_id: the node whose clock drives the graph, mostly the sink: its number there, which
+            is `stagebox.graph`'s `id`; None before there is one.
     """
 
     frames: int
@@ -74,6 +76,7 @@ class CaptureStats:
     rate_hz: int
     graph_rate_hz: int
     state: str
+    driver_id: int | None = None
 
 
 class AudioCapturer(Protocol):
@@ -188,6 +191,7 @@ class PipeWireCapture(Unshared, AudioCapturer):
             rate_hz=raw.rate_hz,
             graph_rate_hz=raw.graph_rate_hz,
             state=_native.STATES[raw.state],
+            driver_id=None if raw.driver_id == _native.NO_NODE else raw.driver_id,
         )
 
     def next_chunk(self, timeout: float = 5.0) -> Chunk:

@@ -21,6 +21,7 @@ from .graph_state import (
     Application,
     Change,
     Changed,
+    Daemon,
     DefaultChanged,
     Device,
     GraphState,
@@ -44,6 +45,7 @@ __all__ = [
     "Application",
     "Change",
     "Changed",
+    "Daemon",
     "DefaultChanged",
     "Device",
     "Graph",
@@ -53,7 +55,22 @@ __all__ = [
     "Snapshot",
     "Source",
     "Watch",
+    "libpipewire_version",
+    "socket_paths",
 ]
+
+
+def libpipewire_version() -> str:
+    """Return the version of the libpipewire that is loaded, "0.3.65".
+
+    Raises PipeWireUnavailable where there is none, and UnsupportedPlatform: not Linux.
+    """
+    return _native.libpipewire_version()
+
+
+def socket_paths(remote: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
+    """Return where the socket of the daemon `remote` is looked for, best first."""
+    return tuple(_native.socket_paths(remote))
 
 
 class Graph(Unshared):
@@ -107,11 +124,17 @@ class Graph(Unshared):
         """The source that applications record unless told otherwise; None where there is none."""
         return self.snapshot().default_source
 
+    def daemon(self) -> Daemon:
+        """What runs the graph, and how it is set to."""
+        with self._lock:
+            self._catch_up(_native.Deadline(_native.OPEN_TIMEOUT))
+            return self._state.daemon()
+
     def watch(self) -> Watch:
         """Return what tells of every change from now on: an iterator, also an asynchronous one."""
         with self._lock:
             self._catch_up(_native.Deadline(_native.OPEN_TIMEOUT))
-            watch = Watch(self)
+            watch = Watch(self, self._state.snapshot())
             self._watches.add(watch)
             return watch
 
@@ -197,10 +220,21 @@ class Watch(Unshared):
     One thread or task at a time takes from a watch; a graph can have many.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, before: Snapshot) -> None:
         """Not for callers: use `Graph.watch()`."""
         self._graph = graph
+        self._before = before
         self._told: deque[Change] = deque()
+
+    @property
+    def before(self) -> Snapshot:
+        """What there was when it began: the changes are to that."""
+        return self._before
+
+    @property
+    def pending(self) -> int:
+        """How many of the changes that are known already are still to be taken."""
+        return len(self._told)
 
     def __iter__(self) -> Iterator[Change]:
         """Return itself."""

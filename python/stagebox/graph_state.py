@@ -6,7 +6,9 @@ A record is a tuple of texts: what it tells of, the object's id, and what there 
     removed   id                   it is not any more, or we may not see it any more
     node      id state key value…  more of a node; without keys they are as before
     client    id key value…        more of a client
+    core      id version           more of the daemon
     metadata  id key value         of the session manager's; no value (``""``) is no item any more
+    settings  id key value         of the daemon's own, in the same way
 
 A node is shown when all is known of it, so that it need not be shown again a moment later.
 """
@@ -27,6 +29,14 @@ if TYPE_CHECKING:
 
 _NUMBER: Final = struct.Struct("=I")
 _TYPE_PREFIX: Final = "PipeWire:Interface:"
+_SETTINGS: Final = {
+    "rate_hz": "clock.rate",
+    "quantum_frames": "clock.quantum",
+    "min_quantum_frames": "clock.min-quantum",
+    "max_quantum_frames": "clock.max-quantum",
+    "forced_rate_hz": "clock.force-rate",
+    "forced_quantum_frames": "clock.force-quantum",
+}
 _DEFAULTS: Final = {"default.audio.sink": "sink", "default.audio.source": "source"}
 
 
@@ -138,6 +148,26 @@ class Port:
     """"FL", "MONO", "AUX0" …; "" where it does not say."""
 
 
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """The daemon, and how it is set to run the graph. A number that it does not tell is 0."""
+
+    version: str
+    """PipeWire's, "1.4.2"."""
+    session_manager: str | None
+    """What it calls itself, "WirePlumber"; None where there is none."""
+    rate_hz: int
+    """Of the graph, unless a stream or a setting has it otherwise."""
+    quantum_frames: int
+    """The frames of a cycle that are asked for where no stream asks for others."""
+    min_quantum_frames: int
+    max_quantum_frames: int
+    forced_rate_hz: int
+    """What somebody has forced it to; 0: nobody has."""
+    forced_quantum_frames: int
+    """In the same way."""
+
+
 @dataclass(slots=True)
 class _Node:
     props: dict[str, str]
@@ -199,13 +229,28 @@ class GraphState:
         self._ports: dict[int, tuple[int, bool]] = {}  # the node, whether it is an input
         self._links: dict[int, int] = {}  # the node whose output it begins at
         self._metadata: int | None = None
+        self._manager: int = -1  # the client whose metadata that is
+        self._version: str | None = ""  # None until the core is told of
+        self._settings: dict[str, str] = {}
         self._items: dict[tuple[int, type[Item]], Item] = {}
         self._defaults: dict[str, str | None] = dict.fromkeys(_DEFAULTS.values())
 
     @property
     def complete(self) -> bool:
         """Whether nothing that will be told is still to come for what is there."""
-        return all(map(self._is_told, self._nodes.values()))
+        told = self._version is not None and self._clients.get(self._manager, {}) is not None
+        return told and all(map(self._is_told, self._nodes.values()))
+
+    def daemon(self) -> Daemon:
+        """What runs it."""
+        manager = self._clients.get(self._manager) or {}
+        return Daemon(
+            version=self._version or "",
+            session_manager=(
+                None if self._metadata is None else manager.get("application.name", "")
+            ),
+            **{name: max(0, _number(self._settings, key)) for name, key in _SETTINGS.items()},
+        )
 
     def snapshot(self) -> Snapshot:
         """What there is."""
@@ -254,6 +299,9 @@ class GraphState:
                 yield from self._link(number, props)
             case "Metadata" if props.get("metadata.name") == "default":
                 self._metadata = number
+                self._manager = _number(props, "client.id")
+            case "Core":
+                self._version = None
 
     def _port(self, number: int, props: Props) -> Iterator[Change]:
         node = self._nodes.get(owner := _number(props, "node.id"))
@@ -290,6 +338,7 @@ class GraphState:
                 yield from self._look_again(begin)
         elif number == self._metadata:
             self._metadata = None
+            self._manager = -1
             for kind in self._defaults:
                 yield from self._set_default(kind, None)
 
@@ -315,6 +364,16 @@ class GraphState:
         if subject == 0 and key in _DEFAULTS:
             yield from self._set_default(_DEFAULTS[key], _name_in(value))
 
+    def _core(self, _: int, rest: Record) -> Iterator[Change]:
+        (self._version,) = rest
+        yield from ()
+
+    def _settings_item(self, subject: int, rest: Record) -> Iterator[Change]:
+        key, value = rest
+        if subject == 0:
+            self._settings[key] = value
+        yield from ()
+
     def _set_default(self, kind: str, name: str | None) -> Iterator[Change]:
         if self._defaults[kind] != name:
             self._defaults[kind] = name
@@ -325,7 +384,9 @@ class GraphState:
         "removed": _removed,
         "node": _node,
         "client": _client,
+        "core": _core,
         "metadata": _metadata_item,
+        "settings": _settings_item,
     }
 
     # --- what is shown -----------------------------------------------------------------------

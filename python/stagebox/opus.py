@@ -60,6 +60,11 @@ _ENCODED_BYTES: Final = 6 * (1276 + 2)
 _FLOAT32: Final = np.dtype(np.float32)
 
 
+def libopus_version() -> str:
+    """Return what libopus calls itself, "libopus 1.3.1"; CodecError where it cannot be loaded."""
+    return str(_libopus().version().decode())
+
+
 class OpusDecoder(Unshared):
     """Turns Opus packets into PCM, one stream of packets after another.
 
@@ -245,6 +250,7 @@ class _LibOpus:
         self.decoder_ctl = function("opus_decoder_ctl", c_int, c_void_p, c_int)
         self.encoder_ctl = function("opus_encoder_ctl", c_int, c_void_p, c_int)
         self.strerror = function("opus_strerror", c_char_p, c_int)
+        self.version = function("opus_get_version_string", c_char_p)
 
     def refusal(self, task: str, code: int) -> CodecError:
         """The error for a `task` that libopus answered with the negative `code`."""

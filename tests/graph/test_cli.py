@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import signal
 import subprocess
-import sys
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib.image
 import numpy as np
@@ -20,7 +16,8 @@ import soundfile
 from stagebox import SAMPLE_RATE
 from stagebox.cli import main, ways
 from stagebox.testing import PrivateGraph
-from tests.conftest import untraced, wait_until
+from tests.conftest import wait_until
+from tests.graph.commands import on_a_terminal, run, running
 from tests.graph.conftest import Applications, longest_sound, loudest_hz, tone
 
 if TYPE_CHECKING:
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 pytestmark = pytest.mark.alone
-
-STAGEBOX = [sys.executable, "-m", "stagebox.cli"]
 
 
 @pytest.fixture(scope="module")
@@ -44,52 +39,6 @@ def applications(graph: PrivateGraph, tmp_path: Path) -> Iterator[Applications]:
     running = Applications(graph, tmp_path)
     yield running
     running.stop()
-
-
-class Command:
-    """A `stagebox` that runs."""
-
-    def __init__(
-        self, graph: PrivateGraph, *arguments: object, traced: bool = True, **more: Any
-    ) -> None:
-        pipe = subprocess.PIPE
-        env = {**graph.env, **more.pop("env", {})}
-        self.process = subprocess.Popen(
-            [*STAGEBOX, *map(str, arguments)],
-            env=env if traced else untraced(env),
-            **{"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **more},
-        )
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def line(self) -> str:
-        """The next line on stderr."""
-        assert self.process.stderr is not None
-        line: bytes = self.process.stderr.readline()
-        return line.decode()
-
-    def ended(self, stdin: bytes | None = None) -> tuple[int, bytes, str]:
-        """Wait for the end: exit code, stdout and what is left of stderr."""
-        out, err = self.process.communicate(stdin, timeout=20)
-        text = (err or b"").decode()
-        assert "Traceback" not in text
-        return self.process.returncode, out, text
-
-
-@contextmanager
-def running(graph: PrivateGraph, *arguments: object, **more: Any) -> Iterator[Command]:
-    command = Command(graph, *arguments, **more)
-    with command.process:
-        try:
-            yield command
-        finally:
-            command.process.kill()
-
-
-def run(graph: PrivateGraph, *arguments: object, **more: Any) -> tuple[int, bytes, str]:
-    with running(graph, *arguments, **more) as command:
-        return command.ended()
 
 
 def read(path: Path) -> NDArray[np.float32]:
@@ -216,22 +165,6 @@ def test_expected_failures_are_one_line(graph: PrivateGraph, tmp_path: Path, com
 
 
 # --- on a terminal -------------------------------------------------------------------------------
-
-
-def on_a_terminal(graph: PrivateGraph, *arguments: object) -> tuple[int, str]:
-    """Run a command with a terminal for all three streams; exit code and what it showed."""
-    master, slave = pty.openpty()
-    streams = {"stdin": slave, "stdout": slave, "stderr": slave}
-    with running(graph, *arguments, env={"TERM": "xterm"}, **streams) as command:
-        os.close(slave)
-        shown = b""
-        try:
-            while data := os.read(master, 65536):
-                shown += data
-        except OSError:
-            pass  # how Linux tells that the other end is closed
-        os.close(master)
-        return command.process.wait(10), shown.decode()
 
 
 def test_a_terminal_shows_a_meter_and_a_pipe_does_not(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from stagebox import DaemonAbsent, GraphClosed, open_virtual_mic
+from stagebox import DaemonAbsent, GraphClosed, open_audio_capture, open_virtual_mic
 from stagebox.graph import Added, Change, Changed, DefaultChanged, Graph, Removed, Sink
 from tests.conftest import wait_until
 from tests.footprint import Footprint
@@ -88,6 +88,49 @@ def test_an_application_says_who_it_is_and_where_it_plays(
     assert found.media_name
     player.kill()
     wait_until("its end", lambda: not graph.applications())
+
+
+def test_the_daemon_says_its_version_its_settings_and_who_manages_it(
+    private_graph: PrivateGraph, graph: Graph
+) -> None:
+    core = next(entry for entry in private_graph.dump() if entry["type"].endswith(":Core"))
+    daemon = graph.daemon()
+    assert daemon.version == core["info"]["version"]
+    assert daemon.session_manager == "WirePlumber"
+    assert (daemon.rate_hz, daemon.quantum_frames) == (48_000, 1024)
+    assert daemon.min_quantum_frames < 1024 < daemon.max_quantum_frames
+    assert (daemon.forced_rate_hz, daemon.forced_quantum_frames) == (0, 0)
+    for key, value in (("clock.force-quantum", "256"), ("clock.force-rate", "44100")):
+        subprocess.run(
+            ["pw-metadata", "-n", "settings", "0", key, value],
+            env=private_graph.env,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+    daemon = graph.daemon()
+    assert (daemon.forced_rate_hz, daemon.forced_quantum_frames) == (44_100, 256)
+    private_graph.processes[-1].kill()
+    wait_until("the manager's end", lambda: graph.daemon().session_manager is None)
+
+
+def test_a_capture_knows_the_node_that_drives_it(private_graph: PrivateGraph, graph: Graph) -> None:
+    private_graph.add_sink("second")
+    ids = {sink.name: sink.id for sink in graph.sinks()}
+    with open_audio_capture(target="second", remote=private_graph.remote) as capture:
+        assert len(capture.read(4800)) == 4800
+        assert capture.stats.driver_id == ids["second"]
+
+
+def test_a_watch_says_what_there_was_before_its_first_change(
+    private_graph: PrivateGraph, graph: Graph
+) -> None:
+    watch = graph.watch()
+    assert watch.pending == 0
+    private_graph.add_sink("second")
+    assert {sink.name for sink in graph.sinks()} == {"stagebox-sink", "second"}
+    assert {sink.name for sink in watch.before.sinks} == {"stagebox-sink"}
+    assert watch.pending >= 1
+    assert isinstance(next(watch), Added)
 
 
 def test_a_watch_tells_what_comes_plays_and_goes(

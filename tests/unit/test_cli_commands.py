@@ -15,7 +15,7 @@ import soundfile
 
 import stagebox_command
 from stagebox import PipeWireUnavailable
-from stagebox.cli import apps, entry, main, options, record, terminal, uplink
+from stagebox.cli import entry, main, options, programs, record, terminal, uplink
 from stagebox.cli.meter import Meter, peaks_dbfs
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 # --- usage --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["record"], ["mic"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [[], ["record"], ["mic"], ["devices"], ["apps"], ["doctor"], ["demo"]]
+)
 def test_every_help_has_one_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([*command, "--help"])
@@ -63,6 +65,9 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["record", "--seconds", "1e308", "x.wav"],
         ["record", "--seconds", "soon", "x.wav"],
         ["mic", "--channels", "6", "x.wav"],
+        ["devices", "sink"],
+        ["apps", "--json=yes"],
+        ["doctor", "--watch"],
     ],
 )
 def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,6 +107,16 @@ def test_a_missing_extra_says_how_to_get_it(module: str, extra: str, arguments: 
     assert done.returncode == 1
     assert done.stderr.endswith(f"is not installed: pip install 'stagebox[{extra}]'\n")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_table_on_a_terminal_needs_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delitem(sys.modules, "stagebox.cli.table", raising=False)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    with pytest.raises(ModuleNotFoundError):
+        terminal.print_table(("name",), [], "nothing")
+    with pytest.raises(ModuleNotFoundError):
+        terminal.live_table(("name",), "nothing")
 
 
 def test_another_missing_module_is_our_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +241,7 @@ def test_the_demo_says_which_package_has_its_programs(
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(PipeWireUnavailable, match=r"pw-play and pw-record: install pipewire-bin"):
-        apps.require_programs()
+        programs.require_programs()
 
 
 # --- packets ------------------------------------------------------------------------------------

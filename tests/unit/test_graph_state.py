@@ -16,8 +16,8 @@ from stagebox.graph import (
 )
 from stagebox.graph_state import GraphState, differences
 
-NODE, CLIENT, PORT, LINK, METADATA = (
-    f"PipeWire:Interface:{kind}" for kind in ("Node", "Client", "Port", "Link", "Metadata")
+CORE, NODE, CLIENT, PORT, LINK, METADATA = (
+    f"PipeWire:Interface:{kind}" for kind in ("Core", "Node", "Client", "Port", "Link", "Metadata")
 )
 SPEAKERS = Sink(10, "speakers", "Speakers", 2, "idle")
 
@@ -73,6 +73,39 @@ def test_all_is_told_once_every_node_and_its_client_are(told: Told) -> None:
     told("global", 5, CLIENT)
     add_player(told)
     assert not told.state.complete
+
+
+def test_all_is_told_once_the_core_and_the_managers_client_are(told: Told) -> None:
+    told("global", 0, CORE)
+    completes = [told.state.complete]
+    told("core", 0, "1.4.2")
+    completes.append(told.state.complete)
+    told("global", 5, CLIENT)
+    told("global", 6, METADATA, metadata_name="default", client_id="5")
+    completes.append(told.state.complete)
+    told("client", 5, application_name="WirePlumber")
+    completes.append(told.state.complete)
+    assert completes == [False, True, False, True]
+    assert told.state.daemon().version == "1.4.2"
+    assert told.state.daemon().session_manager == "WirePlumber"
+    told("removed", 6)
+    assert told.state.daemon().session_manager is None
+
+
+def test_a_session_manager_may_have_no_name(told: Told) -> None:
+    told("global", 6, METADATA, metadata_name="default")
+    assert told.state.daemon().session_manager == ""
+
+
+def test_settings_are_the_latest_and_0_where_they_are_no_numbers(told: Told) -> None:
+    for key, value in (("clock.rate", "48000"), ("clock.rate", "44100"), ("clock.quantum", "odd")):
+        told("settings", 0, key, value)
+    told("settings", 1, "clock.rate", "1")
+    daemon = told.state.daemon()
+    assert (daemon.rate_hz, daemon.quantum_frames, daemon.forced_rate_hz) == (44_100, 0, 0)
+    told("settings", 0, "clock.rate", "")
+    assert told.state.daemon().rate_hz == 0
+    assert told.changes == []
 
 
 def test_a_state_that_changes_is_told_with_the_one_before(told: Told) -> None:

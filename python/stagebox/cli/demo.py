@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from stagebox.testing import PrivateGraph
 
-from . import apps, compare, options
+from . import compare, options, programs, terminal
 
 if TYPE_CHECKING:
     import argparse
@@ -126,10 +124,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from . import picture  # noqa: PLC0415
 
-    apps.require_programs()
+    programs.require_programs()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # not every terminal has an arrow
+    terminal.take_any_character()
     console = Console(highlight=False)
     results = _measured(console, arguments)
     console.print(_table(results))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -201,7 +200,5 @@ def _stdout() -> Iterator[_Stdout]:
     try:
         yield _Stdout()
     except BrokenPipeError:
-        # The interpreter flushes stdout once more at its end, and would complain.
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - it needs the descriptor only
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        terminal.forget_stdout()
         raise

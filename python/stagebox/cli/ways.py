@@ -16,7 +16,7 @@ import soundfile
 
 from stagebox import SAMPLE_RATE, OpusEncoder, open_audio_capture, open_virtual_mic
 
-from . import apps, compare, sounds
+from . import compare, programs, sounds
 from .uplink import PACKET_FRAMES, Uplink, in_packets, open_uplink, paced, wait_until
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _captured_while_playing(
 ) -> tuple[list[NDArray[np.float32]], list[int]]:
     """Return what was captured, and how old each chunk's first frame was when we got it."""
     blocks, ages_ns = [], []
-    with apps.playing(path, place.env) as player:
+    with programs.playing(path, place.env) as player:
         end = time.monotonic() + seconds + _START_S
         while time.monotonic() < end and not place.stop.is_set():
             chunk = capture.next_chunk(_WAIT_S)
@@ -151,7 +151,7 @@ def _voice_in(place: Place, voice: NDArray[np.float32]) -> Outcome:
     packets = _encoded(voice)
     with (
         open_uplink(open_mic, _CHANNELS) as uplink,
-        apps.recording(_MIC, _CHANNELS, QUANTUM_FRAMES, place.env) as recorder,
+        programs.recording(_MIC, _CHANNELS, QUANTUM_FRAMES, place.env) as recorder,
     ):
         wait_until(lambda: uplink.mic.quantum or place.stop.is_set(), _START_S)
         sent_ns, lost_frames = _sent(place, uplink, packets)
