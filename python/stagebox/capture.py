@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .graph_state import Sink
     from .routing import Router
 
 
@@ -266,7 +267,7 @@ class PipeWireCapture(Unshared, AudioCapturer):
 def open_audio_capture(
     channels: int = CHANNELS,
     *,
-    target: str | None = None,
+    target: str | Sink | None = None,
     apps: Iterable[str | int] | None = None,
     except_apps: Iterable[str | int] | None = None,
     quantum_frames: int = 240,
@@ -277,9 +278,10 @@ def open_audio_capture(
     Args:
         channels: 1, 2, 6 or 8 (mono, stereo, 5.1, 7.1; order in `stagebox.layout.POSITIONS`).
             A wider sink is mixed down; positions a narrower one lacks are exactly silent.
-        target: the `node.name` of a sink: it and nothing else is heard. While it is unplugged
-            the capture waits (chunks stay empty, `stats.state` is "idle"), and it goes on when a
-            sink of that name is back. None follows the default sink. Never a source.
+        target: the `node.name` of a sink, or a `stagebox.graph.Sink`, which is known by its name:
+            it and nothing else is heard. While it is unplugged the capture waits (chunks stay
+            empty, `stats.state` is "idle"), and it goes on when a sink of that name is back. None
+            follows the default sink. Never a source.
         apps: only these applications, mixed, whatever sinks they play into, which goes on: names
             and binaries ("firefox", in whatever case) and process ids. Ones that start later
             join. In 2, 6 or 8 channels; one that the capture has not is heard at full level in
@@ -301,17 +303,16 @@ def open_audio_capture(
     """
     channels = arguments.channel_count(channels, POSITIONS)
     quantum = arguments.quantum(quantum_frames)
-    if target is not None:
-        arguments.text("target", target)
+    name = None if target is None else _name_of(target)
     if sum(given is not None for given in (target, apps, except_apps)) > 1:
         raise ValueError("only one of target, apps and except_apps can be given")
     if apps is not None or except_apps is not None:
         return _open_of_applications(channels, apps, except_apps, quantum, remote)
     deadline = _native.Deadline(_native.OPEN_TIMEOUT)
     connection = _native.connect(remote, deadline)
-    if target is not None:
-        _check_sink(target, connection.sinks())
-    native = _native.Capture(connection, channels, target, None, quantum, deadline)
+    if name is not None:
+        _check_sink(name, connection.sinks())
+    native = _native.Capture(connection, channels, name, None, quantum, deadline)
     return PipeWireCapture(native, channels)
 
 
@@ -337,6 +338,17 @@ def _open_of_applications(
     with _native.closed_on_failure(native):
         router = routing.Router(_native.connect(remote, deadline, "graph"), chosen, route)
     return PipeWireCapture(native, channels, router)
+
+
+def _name_of(target: str | Sink) -> str:
+    if not isinstance(target, str):
+        from .graph_state import Sink  # noqa: PLC0415 - most captures do without
+
+        if not isinstance(target, Sink):
+            raise TypeError(f"target must be a str or a Sink, not {type(target).__name__}")
+        target = target.name
+    arguments.text("target", target)
+    return target
 
 
 def _check_sink(target: str, sinks: list[tuple[int, str]]) -> None:

@@ -19,6 +19,7 @@ from stagebox import (
     Chunk,
     open_audio_capture,
 )
+from stagebox.graph import Graph
 from tests.conftest import wait_until
 from tests.footprint import Footprint
 from tests.graph.conftest import Listener, joined
@@ -107,6 +108,22 @@ def test_while_its_target_is_unplugged_a_capture_waits_and_hears_nothing(
         assert set(np.unique(joined(left))) <= {0, OURS}
         assert capture.stats.state == "idle"
     default.stop()
+
+
+def test_a_sink_of_the_graphs_is_a_target_too(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    private_graph.add_sink(TARGET)
+    play(private_graph, applications, TARGET, OURS)
+    play(private_graph, applications, private_graph.sink, LOUD)
+    with Graph(remote=private_graph.remote) as graph:
+        (sink,) = (sink for sink in graph.sinks() if sink.name == TARGET)
+    with open_audio_capture(target=sink, remote=private_graph.remote) as capture:
+        wait_until("sound", lambda: OURS in capture.next_chunk().pcm)
+        assert LOUD not in capture.next_chunk().pcm
+    private_graph.remove(TARGET)
+    with pytest.raises(ValueError, match=f"no sink with node.name '{TARGET}'"):
+        open_audio_capture(target=sink, remote=private_graph.remote)
 
 
 @pytest.mark.usefixtures("loud_default")
