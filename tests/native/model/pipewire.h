@@ -45,6 +45,13 @@ int pw_stream_set_active(struct pw_stream *stream, bool active)
     abort();
 }
 
+enum pw_stream_state pw_stream_get_state(struct pw_stream *stream, const char **error)
+{
+    (void)stream;
+    (void)error;
+    return PW_STREAM_STATE_UNCONNECTED;
+}
+
 void sbx_forks_bar(void)
 {
 }
@@ -86,6 +93,19 @@ void pw_thread_loop_lock(struct pw_thread_loop *loop)
 void pw_thread_loop_unlock(struct pw_thread_loop *loop)
 {
     (void)loop;
+}
+
+/* Nobody waits there for what becomes of a stream. */
+void pw_thread_loop_signal(struct pw_thread_loop *loop, bool wait_for_accept)
+{
+    (void)loop;
+    (void)wait_for_accept;
+}
+
+struct pw_loop *pw_thread_loop_get_loop(struct pw_thread_loop *loop)
+{
+    (void)loop;
+    return NULL;
 }
 
 struct pw_thread_loop *sbx_connection_loop(sbx_connection *connection)
