@@ -64,6 +64,7 @@ def ask(options: Options) -> Answer:
         "interpreter, runs beside a process with such threads. Lost on the way: also in cycles "
         "that the graph skipped, as the machine had no time for them. Not delivered: of the "
         "frames due in that time, lost or still on their way. Age: of a block's oldest frame. "
+        f"{HURRIED}: after sys.setswitchinterval(0.001). "
         f"{LEAST}: one call into C that waits and copies, and nothing else. "
         + "; ".join(f"{name}: {text}" for name, text in SETTINGS.items())
         + ".",
@@ -92,7 +93,7 @@ def ask(options: Options) -> Answer:
                 {name: missing(name) for name in NAMES},
             ),
             Panel(
-                "age of a block's oldest frame, p99",
+                "age of the oldest frame, p99",
                 "ms",
                 {name: [age_ms(heard) for heard in turns[name]] for name in NAMES},
             ),

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 WARM_UP_S: Final = 0.5
 
 LEAST: Final = "least Python"
-HURRIED: Final = "stagebox, sys.setswitchinterval(0.001)"
+HURRIED: Final = "stagebox, hurried"
 
 SETTINGS: Final = {
     "stagebox": "next_chunk(), quantum_frames=Q",
