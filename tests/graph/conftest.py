@@ -113,6 +113,21 @@ class Applications:
         properties = f"{{ node.name = {name}, application.name = {name} }}"
         return self._run([*command, "--properties", properties, str(path)])
 
+    def play_level(self, sink: str, level: np.float32) -> subprocess.Popen[bytes]:
+        """Play a constant into a sink for 90 s, by links that are not the session manager's."""
+        name = f"play-{sink}-{next(self._numbers)}"
+        pcm = np.full((90 * SAMPLE_RATE, 2), level, np.float32)
+        player = self.play(pcm, target=None, name=name)
+
+        def is_linked(side: str) -> bool:
+            link = ["pw-link", f"{name}:output_{side}", f"{sink}:playback_{side}"]
+            done = subprocess.run(link, env=self._graph.env, stderr=subprocess.DEVNULL, check=False)
+            return done.returncode == 0
+
+        wait_until("a link", lambda: is_linked("FL"))
+        wait_until("a link", lambda: is_linked("FR"))
+        return player
+
     @contextmanager
     def recording(
         self, name: str = "stagebox-mic", channels: int = 2

@@ -346,24 +346,6 @@ LEVELS: Final = {"stagebox-sink": np.float32(0.25), "second": np.float32(0.5)}
 """What plays into which sink: a constant, exactly; the source plays a tone instead."""
 
 
-def play_level(
-    graph: PrivateGraph, applications: Applications, sink: str
-) -> subprocess.Popen[bytes]:
-    """Play a sink's level into it for 90 s, by links that are not the session manager's to move."""
-    name = f"play-{sink}"
-    pcm = np.full((90 * SAMPLE_RATE, 2), LEVELS[sink], np.float32)
-    player = applications.play(pcm, target=None, name=name)
-
-    def is_linked(side: str) -> bool:
-        link = ["pw-link", f"{name}:output_{side}", f"{sink}:playback_{side}"]
-        done = subprocess.run(link, env=graph.env, stderr=subprocess.DEVNULL, check=False)
-        return done.returncode == 0
-
-    wait_until("a link", lambda: is_linked("FL"))
-    wait_until("a link", lambda: is_linked("FR"))
-    return player
-
-
 def until_heard(capture: AudioCapturer, level: np.float32) -> list[Chunk]:
     """The chunks up to the first that ends with a level."""
     chunks: list[Chunk] = []
@@ -386,7 +368,7 @@ def test_a_capture_and_a_microphone_outlive_the_session_manager(
         for _ in range(2):
             # The player comes after the manager: WirePlumber 0.4 waits for ever for a node of
             # another program that was there before, and links nothing meanwhile.
-            player = play_level(private_graph, applications, "stagebox-sink")
+            player = applications.play_level("stagebox-sink", LEVELS["stagebox-sink"])
             until_heard(capture, LEVELS["stagebox-sink"])
             with applications.recording() as recorded:
                 push_until_played(mic, SAMPLE_RATE // 5)
@@ -404,7 +386,7 @@ def test_a_capture_follows_the_default_sink_and_never_records_a_source(
     private_graph.add_sink("second")
     private_graph.configure_default("sink", "stagebox-sink")
     for sink in LEVELS:
-        play_level(private_graph, applications, sink)
+        applications.play_level(sink, LEVELS[sink])
     changes = rounds(5, 50)
     with open_audio_capture(remote=private_graph.remote) as capture:
         chunks = until_heard(capture, LEVELS["stagebox-sink"])
@@ -430,12 +412,12 @@ def test_a_capture_waits_for_another_sink_when_the_only_one_is_removed(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:
     private_graph.add_source("line-in")
-    play_level(private_graph, applications, "stagebox-sink")
+    applications.play_level("stagebox-sink", LEVELS["stagebox-sink"])
     with open_audio_capture(remote=private_graph.remote) as capture:
         chunks = until_heard(capture, LEVELS["stagebox-sink"])
         private_graph.remove("stagebox-sink")
         private_graph.add_sink("second")
-        play_level(private_graph, applications, "second")
+        applications.play_level("second", LEVELS["second"])
         chunks += until_heard(capture, LEVELS["second"])
         stats = capture.stats
     levels = np.unique(np.concatenate([chunk.pcm for chunk in chunks]))
@@ -545,7 +527,7 @@ def test_a_client_that_is_destroyed_is_a_death(private_graph: PrivateGraph) -> N
 def test_revoked_permissions_are_a_death_or_change_nothing_but_are_never_silence(
     private_graph: PrivateGraph, applications: Applications, target: str | None
 ) -> None:
-    play_level(private_graph, applications, "stagebox-sink")
+    applications.play_level("stagebox-sink", LEVELS["stagebox-sink"])
     with (
         recorded_mic(applications) as (mic, _),
         open_audio_capture(target=target, remote=private_graph.remote) as capture,

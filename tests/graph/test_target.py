@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
@@ -25,6 +24,7 @@ from tests.footprint import Footprint
 from tests.graph.conftest import Listener, joined
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
 
     from stagebox.testing import PrivateGraph
@@ -39,24 +39,6 @@ OURS: Final = np.float32(0.25)
 LOUD: Final = np.float32(0.75)
 """What plays into the other sink, the default while the target is away."""
 MEBIBYTE_KIB: Final = 1024
-
-
-def play(
-    graph: PrivateGraph, applications: Applications, sink: str, level: np.float32
-) -> subprocess.Popen[bytes]:
-    """Play a level into a sink for 90 s, by links that are not the session manager's to move."""
-    name = f"play-{sink}-{time.monotonic_ns()}"
-    pcm = np.full((90 * SAMPLE_RATE, 2), level, np.float32)
-    player = applications.play(pcm, target=None, name=name)
-
-    def is_linked(side: str) -> bool:
-        link = ["pw-link", f"{name}:output_{side}", f"{sink}:playback_{side}"]
-        done = subprocess.run(link, env=graph.env, stderr=subprocess.DEVNULL, check=False)
-        return done.returncode == 0
-
-    wait_until("a link", lambda: is_linked("FL"))
-    wait_until("a link", lambda: is_linked("FR"))
-    return player
 
 
 def end(player: subprocess.Popen[bytes]) -> None:
@@ -82,7 +64,7 @@ def wait_until_away(capture: AudioCapturer, graph: PrivateGraph) -> None:
 @pytest.fixture
 def loud_default(private_graph: PrivateGraph, applications: Applications) -> None:
     """The other sink plays loudly, and is the default while the target is not there."""
-    play(private_graph, applications, private_graph.sink, LOUD)
+    applications.play_level(private_graph.sink, LOUD)
 
 
 @pytest.mark.usefixtures("loud_default")
@@ -91,7 +73,7 @@ def test_while_its_target_is_unplugged_a_capture_waits_and_hears_nothing(
 ) -> None:
     private_graph.add_sink(TARGET)
     private_graph.configure_default("sink", TARGET)
-    play(private_graph, applications, TARGET, OURS)
+    applications.play_level(TARGET, OURS)
     default = Listener(open_audio_capture(remote=private_graph.remote))
     with open_audio_capture(target=TARGET, remote=private_graph.remote) as capture:
         wait_until("sound", lambda: OURS in capture.next_chunk().pcm)
@@ -114,8 +96,8 @@ def test_a_sink_of_the_graphs_is_a_target_too(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:
     private_graph.add_sink(TARGET)
-    play(private_graph, applications, TARGET, OURS)
-    play(private_graph, applications, private_graph.sink, LOUD)
+    applications.play_level(TARGET, OURS)
+    applications.play_level(private_graph.sink, LOUD)
     with Graph(remote=private_graph.remote) as graph:
         (sink,) = (sink for sink in graph.sinks() if sink.name == TARGET)
     with open_audio_capture(target=sink, remote=private_graph.remote) as capture:
@@ -136,7 +118,7 @@ def test_a_sink_that_comes_and_goes_is_heard_and_no_other_and_costs_nothing(
     before: Footprint | None = None
     returns_s: list[float] = []
     for _ in range(rounds(20, 100)):
-        player = play(private_graph, applications, TARGET, OURS)
+        player = applications.play_level(TARGET, OURS)
         wait_until_heard(listener, OURS)
         assert set(np.unique(listener.pcm())) <= {0, OURS}
         listener.chunks.clear()
@@ -195,7 +177,7 @@ def test_two_captures_of_one_sink_and_one_of_the_default_go_each_their_way(
         for target in (TARGET, TARGET, None)
     )
     for _ in range(2):
-        play(private_graph, applications, TARGET, OURS)
+        applications.play_level(TARGET, OURS)
         wait_until_heard(first, OURS)
         wait_until_heard(second, OURS)
         wait_until_heard(default, LOUD)
@@ -214,13 +196,13 @@ def test_a_capture_of_one_sink_outlives_the_session_manager(
     capture = open_audio_capture(target=TARGET, remote=private_graph.remote)
     listener = Listener(capture)
     for _ in range(3):
-        play(private_graph, applications, TARGET, OURS)
+        applications.play_level(TARGET, OURS)
         wait_until_heard(listener, OURS)
         # An application that was there before may keep WirePlumber 0.4 from linking anything.
         applications.stop()
         private_graph.restart_manager()
         wait_until("its return", lambda: capture.stats.state == "streaming")
-        play(private_graph, applications, private_graph.sink, LOUD)
+        applications.play_level(private_graph.sink, LOUD)
     assert set(np.unique(listener.stop())) <= {0, OURS}
 
 
@@ -232,16 +214,16 @@ def test_a_capture_whose_sink_is_away_outlives_the_session_manager(
     capture = open_audio_capture(target=TARGET, remote=private_graph.remote)
     listener = Listener(capture)
     for _ in range(2):
-        play(private_graph, applications, TARGET, OURS)
+        applications.play_level(TARGET, OURS)
         wait_until_heard(listener, OURS)
         private_graph.remove(TARGET)
         wait_until_away(capture, private_graph)
         applications.stop()
         private_graph.restart_manager()
-        play(private_graph, applications, private_graph.sink, LOUD)
+        applications.play_level(private_graph.sink, LOUD)
         assert capture.stats.state == "idle"
         private_graph.add_sink(TARGET)
-    play(private_graph, applications, TARGET, OURS)
+    applications.play_level(TARGET, OURS)
     wait_until_heard(listener, OURS)
     assert set(np.unique(listener.stop())) <= {0, OURS}
 
@@ -251,7 +233,7 @@ def test_a_node_that_the_session_manager_destroys_comes_again(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:
     private_graph.add_sink(TARGET)
-    play(private_graph, applications, TARGET, OURS)
+    applications.play_level(TARGET, OURS)
     capture = open_audio_capture(target=TARGET, remote=private_graph.remote)
     listener = Listener(capture)
     for _ in range(3):
