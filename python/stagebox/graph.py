@@ -121,7 +121,10 @@ class Graph(Unshared):
         return self.snapshot().default_sink
 
     def default_source(self) -> Source | None:
-        """The source that applications record unless told otherwise; None where there is none."""
+        """The source that applications record unless told otherwise.
+
+        None where there is none, also where that is a sink's monitor, which is no source here.
+        """
         return self.snapshot().default_source
 
     def daemon(self) -> Daemon:

@@ -167,7 +167,7 @@ def test_nobody_polls_to_watch(private_graph: PrivateGraph, graph: Graph) -> Non
     thread.start()
     time.sleep(0.2)
     begin = time.process_time()
-    time.sleep(1)
+    time.sleep(1)  # no wait for anything: the second whose cost is asked
     assert time.process_time() - begin < 0.05
     private_graph.add_sink("second")
     thread.join(5)
