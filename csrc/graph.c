@@ -485,6 +485,35 @@ int64_t sbx_graph_take(sbx_graph *graph, uint8_t *records, size_t size)
     return waiting;
 }
 
+/* With the loop locked. */
+static int set(struct sbx_graph *graph, const char *key, const char *value)
+{
+    const struct object *object;
+
+    spa_list_for_each(object, &graph->objects, link)
+    {
+        if (object->kind->events != &metadata_events)
+            continue;
+        const int result =
+            pw_metadata_set_property((struct pw_metadata *)object->proxy, PW_ID_CORE, key,
+                                     value != NULL ? "Spa:String:JSON" : NULL, value);
+        return result < 0 ? result : 0; /* more than 0 is a sequence number */
+    }
+    return -ENOENT;
+}
+
+int sbx_graph_set(sbx_graph *graph, const char *key, const char *value)
+{
+    struct pw_thread_loop *loop = sbx_connection_loop(graph->connection);
+
+    if (sbx_connection_inherited(graph->connection))
+        return -EPIPE;
+    pw_thread_loop_lock(loop);
+    const int result = set(graph, key, value);
+    pw_thread_loop_unlock(loop);
+    return result;
+}
+
 void sbx_graph_close(sbx_graph *graph)
 {
     struct pw_thread_loop *loop = sbx_connection_loop(graph->connection);

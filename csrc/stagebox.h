@@ -83,31 +83,35 @@ void sbx_graph_wait(sbx_graph *graph, int timeout_ms);
 /* Readable while records wait, and when it is over. Owned by the graph; not to be read from. */
 int sbx_graph_fd(const sbx_graph *graph);
 
+/* Ask the session manager to set a property of the whole graph in its metadata, or with NULL to
+ * remove it. 0, or a negative errno: -ENOENT where there is no session manager. That it is set is
+ * told by a record. */
+int sbx_graph_set(sbx_graph *graph, const char *key, const char *value);
+
 /* Look no more, and wake whoever waits. May be called twice. */
 void sbx_graph_close(sbx_graph *graph);
 
 void sbx_graph_free(sbx_graph *graph);
 
-/* --- a link between two ports --- */
+/* --- something of ours that the daemon makes --- */
 
-typedef struct sbx_link sbx_link;
+typedef struct sbx_object sbx_object;
 
-/* Object ids, as the records of a graph have them. */
-struct sbx_ends {
-    uint32_t output_node;
-    uint32_t output_port;
-    uint32_t input_node;
-    uint32_t input_port;
+enum sbx_kind {
+    SBX_LINK, /* between two ports */
+    SBX_NODE, /* made by the daemon's adapter, such as a sink */
 };
 
-/* Begin to link. NULL with a negative errno in *error. */
-sbx_link *sbx_link_open(sbx_connection *connection, const struct sbx_ends *ends, int *error);
+/* Begin to make one. `properties` is each one's key and value, NUL after both, and an empty key.
+ * NULL with a negative errno in *error. */
+sbx_object *sbx_object_open(sbx_connection *connection, enum sbx_kind kind, const char *properties,
+                            int *error);
 
-/* 0, or a negative errno: why there is no link, or none any more. Never blocks. */
-int sbx_link_error(const sbx_link *link);
+/* 0, or a negative errno: why there is none, or none any more. Never blocks. */
+int sbx_object_error(const sbx_object *object);
 
 /* Undo it. */
-void sbx_link_free(sbx_link *link);
+void sbx_object_free(sbx_object *object);
 
 /* --- a capture of a sink's monitor --- */
 

@@ -35,7 +35,7 @@ from .errors import (
 from .layout import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
     from typing_extensions import Buffer
@@ -389,6 +389,19 @@ class Feed:
                 return bytes(self._ffi.buffer(records, waiting))
             size = waiting
 
+    def set(self, key: str, value: str | None) -> None:
+        """Ask the session manager to set a property of the whole graph, None to remove it."""
+        handle, connection = self._held
+        text = self._ffi.NULL if value is None else value.encode()
+        result = self._lib.sbx_graph_set(handle, key.encode(), text)
+        if result == -errno.ENOENT:
+            raise PipeWireUnavailable(
+                "there is no session manager, which keeps the defaults; "
+                "start it, for example with: systemctl --user start wireplumber"
+            )
+        if result < 0:
+            raise _open_failed("default", connection, connection.reason(-result))
+
     def duplicate_fd(self) -> int:
         """Return a descriptor that is readable while records wait: the caller's, to be closed."""
         handle, _ = self._held  # held, so that no other thread's close ends it meanwhile
@@ -402,27 +415,45 @@ class Feed:
             self._connection = None
 
 
-class Link:
-    """A link of ours between two ports. Any thread."""
+class Made:
+    """Something of ours that the daemon makes, a link or a node. Any thread."""
 
-    def __init__(self, connection: Connection, output: Port, into: Port) -> None:
+    def __init__(self, connection: Connection, kind: int, properties: Mapping[str, str]) -> None:
         ffi, self._lib, *_ = _extension()
-        ends = ffi.new("struct sbx_ends *", (output.node, output.id, into.node, into.id))
         error = ffi.new("int *")
+        items = [text.encode() for item in properties.items() for text in item]
         self._handle: Any = _owned(
-            self._lib.sbx_link_free, self._lib.sbx_link_open, connection.handle, ends, error
+            self._lib.sbx_object_free,
+            self._lib.sbx_object_open,
+            connection.handle,
+            kind,
+            b"".join(text + b"\0" for text in items),
+            error,
         )
         self._error = error[0]
 
+    @classmethod
+    def link(cls, connection: Connection, output: Port, into: Port) -> Made:
+        """Link two ports."""
+        ends = {"output": output, "input": into}
+        properties = {f"link.{end}.node": str(port.node) for end, port in ends.items()}
+        properties |= {f"link.{end}.port": str(port.id) for end, port in ends.items()}
+        return cls(connection, _extension().lib.SBX_LINK, properties)
+
+    @classmethod
+    def node(cls, connection: Connection, properties: Mapping[str, str]) -> Made:
+        """Make a node with the daemon's adapter."""
+        return cls(connection, _extension().lib.SBX_NODE, properties)
+
     @property
     def error(self) -> str:
-        """Why there is no link, or none any more; "" while all is well."""
+        """Why there is none, or none any more; "" while all is well."""
         handle = self._handle
-        code = self._error if not handle else self._lib.sbx_link_error(handle)
+        code = self._error if not handle else self._lib.sbx_object_error(handle)
         return os.strerror(-code) if code else ""
 
     def close(self) -> None:
-        """Undo it."""
+        """Undo it. Twice is fine."""
         self._handle = None
 
 

@@ -145,7 +145,7 @@ class _Work:
         self._chosen = chosen
         self._route = route
         self._state = GraphState()
-        self._links: dict[Ends, _native.Link] = {}
+        self._links: dict[Ends, _native.Made] = {}
         self._refused = 0
 
     def run(self) -> None:
@@ -172,11 +172,11 @@ class _Work:
         for gone in self._links.keys() - ends:
             self._links.pop(gone).close()
         for new in ends - self._links.keys():
-            self._links[new] = _native.Link(self._connection, *new)
+            self._links[new] = _native.Made.link(self._connection, *new)
         for failed in [ends for ends, link in self._links.items() if link.error]:
             self._give_up(self._links.pop(failed))
 
-    def _give_up(self, link: _native.Link) -> None:
+    def _give_up(self, link: _native.Made) -> None:
         """For now: it is tried again as soon as anything changes in the graph."""
         self._refused += 1
         if self._refused.bit_count() == 1:
