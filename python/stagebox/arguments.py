@@ -54,6 +54,17 @@ def flag(name: str, value: object) -> bool:
     return value
 
 
+def word(name: str, value: object, accepted: str) -> bool:
+    """Say whether the one word was given that does something; None is none."""
+    if value is None:
+        return False
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be {accepted!r} or None, not {type(value).__name__}")
+    if value != accepted:
+        raise ValueError(f"{name} must be {accepted!r} or None, not {value!r}")
+    return True
+
+
 def whole(name: str, value: SupportsIndex) -> int:
     """Return a whole number, of whatever type has `__index__` (numpy's too), as an int."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 
-from . import _native, arguments
+from . import _native, arguments, places
 from .errors import CaptureClosed
 from .layout import CHANNELS, POSITIONS
 from .readable import readable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .graph_state import Sink
+    from .own_sink import OwnSink
     from .routing import Router
 
 
@@ -165,10 +167,10 @@ class PipeWireCapture(Unshared, AudioCapturer):
     """The `AudioCapturer` that `open_audio_capture` returns."""
 
     def __init__(
-        self, native: _native.Capture, channels: int, router: Router | None = None
+        self, native: _native.Capture, channels: int, feeder: Router | OwnSink | None = None
     ) -> None:
         self._native = native
-        self._router = router
+        self._feeder = feeder
         self._channels = channels
         self._last_stats = CaptureStats(0, 0, 0, 0, 0, 0, 0, 0, "closed")
 
@@ -233,8 +235,8 @@ class PipeWireCapture(Unshared, AudioCapturer):
 
     def close(self) -> None:
         self._last_stats = replace(self.stats, state="closed")
-        if self._router is not None:
-            self._router.close()
+        if self._feeder is not None:
+            self._feeder.close()
         self._native.close()
 
     def __enter__(self) -> Self:
@@ -270,6 +272,8 @@ def open_audio_capture(
     target: str | Sink | None = None,
     apps: Iterable[str | int] | None = None,
     except_apps: Iterable[str | int] | None = None,
+    sink: Literal["own"] | None = None,
+    keep_local: bool = False,
     quantum_frames: int = 240,
     remote: str | os.PathLike[str] | None = None,
 ) -> AudioCapturer:
@@ -287,6 +291,13 @@ def open_audio_capture(
             join. In 2, 6 or 8 channels; one that the capture has not is heard at full level in
             the nearest that it has.
         except_apps: all applications but these, otherwise the same.
+        sink: "own" makes a sink with exactly these channels at 48 kHz, which is the default until
+            the capture is closed: what asks for 5.1 or 7.1 gets it, whatever the hardware has.
+            Then, or after a crash at the next open, the user's choice is the default again; one
+            made meanwhile is left alone. The newest such capture has the default.
+        keep_local: with `sink="own"`, play it also into what was the default before, and where
+            that is unplugged into what would be the default; a capture of that hears it there.
+            A channel that it has not is heard at full level in the nearest that it has.
         quantum_frames: how many frames a graph cycle should have, 4 to 8192. The graph may
             choose fewer or more; 240 asks for 5 ms.
         remote: the name or socket path of one daemon. None is the session's (PIPEWIRE_REMOTE,
@@ -297,15 +308,27 @@ def open_audio_capture(
 
     Raises:
         ValueError, TypeError: an argument is out of range, no sink has the name `target` or several
-            have it, or more than one of `target`, `apps` and `except_apps` is given.
-        PipeWireUnavailable: no library, no daemon, or no answer within 5 s.
+            have it, or more than one of `target`, `apps`, `except_apps` and `sink` is given.
+        PipeWireUnavailable: no library, no daemon, or no answer within 5 s; for `sink` also where
+            no session manager makes it the default.
+        StageboxError, OSError: what was the default cannot be written down, so as to put it back
+            (in $XDG_STATE_HOME/stagebox, else ~/.local/state/stagebox).
         UnsupportedPlatform: not Linux.
     """
     channels = arguments.channel_count(channels, POSITIONS)
     quantum = arguments.quantum(quantum_frames)
     name = None if target is None else _name_of(target)
-    if sum(given is not None for given in (target, apps, except_apps)) > 1:
-        raise ValueError("only one of target, apps and except_apps can be given")
+    if sum(given is not None for given in (target, apps, except_apps, sink)) > 1:
+        raise ValueError("only one of target, apps, except_apps and sink can be given")
+    own = arguments.word("sink", sink, "own")
+    if arguments.flag("keep_local", keep_local) and not own:
+        raise ValueError('keep_local must be False, unless sink="own"')
+    if places.ledger_exists():
+        from . import claims  # noqa: PLC0415 - only after a crash, or while something is claimed
+
+        claims.heal(remote)
+    if own:
+        return _open_own_sink(channels, quantum, remote, keep_local=keep_local)
     if apps is not None or except_apps is not None:
         return _open_of_applications(channels, apps, except_apps, quantum, remote)
     deadline = _native.Deadline(_native.OPEN_TIMEOUT)
@@ -336,8 +359,18 @@ def _open_of_applications(
     route = secrets.token_hex(8)
     native = _native.Capture(connection, channels, None, route, quantum, deadline)
     with _native.closed_on_failure(native):
-        router = routing.Router(_native.connect(remote, deadline, "graph"), chosen, route)
+        wanted = functools.partial(routing.wanted, chosen=chosen, route=route)
+        router = routing.Router(_native.connect(remote, deadline, "graph"), wanted)
     return PipeWireCapture(native, channels, router)
+
+
+def _open_own_sink(
+    channels: int, quantum: int, remote: str | os.PathLike[str] | None, *, keep_local: bool
+) -> AudioCapturer:
+    from . import own_sink  # noqa: PLC0415 - most captures do without
+
+    native, sink = own_sink.opened(channels, quantum, remote, keep_local=keep_local)
+    return PipeWireCapture(native, channels, sink)
 
 
 def _name_of(target: str | Sink) -> str:

@@ -38,6 +38,11 @@ _SETTINGS: Final = {
     "forced_quantum_frames": "clock.force-quantum",
 }
 _DEFAULTS: Final = {"default.audio.sink": "sink", "default.audio.source": "source"}
+CONFIGURED: Final = {
+    "sink": "default.configured.audio.sink",
+    "source": "default.configured.audio.source",
+}
+"""What the user has chosen, which is the default whenever it is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +239,7 @@ class GraphState:
         self._settings: dict[str, str] = {}
         self._items: dict[tuple[int, type[Item]], Item] = {}
         self._defaults: dict[str, str | None] = dict.fromkeys(_DEFAULTS.values())
+        self._configured: dict[str, str] = {}
 
     @property
     def complete(self) -> bool:
@@ -271,12 +277,35 @@ class GraphState:
             if isinstance(item, Application):
                 yield item, tuple(self._nodes[number].outputs.values())
 
+    def configured(self, kind: str) -> str | None:
+        """What the user has chosen as default "sink" or "source", as it is written there."""
+        return self._configured.get(CONFIGURED[kind])
+
+    def default(self, kind: str) -> str | None:
+        """The name of the default "sink" or "source", also while there is none of that name."""
+        return self._defaults[kind]
+
+    def sinks_by_priority(self) -> list[str]:
+        """The names of all sinks, first the one that would be the default if nobody chose."""
+        sinks = [item for item in self._items.values() if isinstance(item, Sink)]
+
+        def priority(sink: Sink) -> int:
+            return _number(self._nodes[sink.id].props, "priority.session")
+
+        return [sink.name for sink in sorted(sinks, key=priority, reverse=True)]
+
     def inputs_of(self, key: str, value: str) -> tuple[Port, ...]:
         """The input ports of the node that has this property."""
-        for node in self._nodes.values():
-            if node.props.get(key) == value:
-                return tuple(node.inputs.values())
-        return ()
+        node = self._node_with(key, value)
+        return () if node is None else tuple(node.inputs.values())
+
+    def outputs_of(self, key: str, value: str) -> tuple[Port, ...]:
+        """The output ports of the node that has this property; a sink's are its monitor's."""
+        node = self._node_with(key, value)
+        return () if node is None else tuple(node.outputs.values())
+
+    def _node_with(self, key: str, value: str) -> _Node | None:
+        return next((node for node in self._nodes.values() if node.props.get(key) == value), None)
 
     def apply(self, record: Record) -> list[Change]:
         """Take one record, and tell what changes by it."""
@@ -339,6 +368,7 @@ class GraphState:
         elif number == self._metadata:
             self._metadata = None
             self._manager = -1
+            self._configured.clear()
             for kind in self._defaults:
                 yield from self._set_default(kind, None)
 
@@ -362,7 +392,11 @@ class GraphState:
     def _metadata_item(self, subject: int, rest: Record) -> Iterator[Change]:
         key, value = rest
         if subject == 0 and key in _DEFAULTS:
-            yield from self._set_default(_DEFAULTS[key], _name_in(value))
+            yield from self._set_default(_DEFAULTS[key], name_in(value))
+        elif subject == 0 and key in CONFIGURED.values():
+            self._configured.pop(key, None)
+            if value:
+                self._configured[key] = value
 
     def _core(self, _: int, rest: Record) -> Iterator[Change]:
         (self._version,) = rest
@@ -470,7 +504,7 @@ def _number(props: Props, key: str) -> int:
     return int(value) if value.isdecimal() else -1
 
 
-def _name_in(value: str) -> str | None:
+def name_in(value: str) -> str | None:
     """What WirePlumber writes: {"name": "…"}; pw-metadata's users may write anything."""
     with contextlib.suppress(ValueError):
         found = json.loads(value)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
 
-from . import _native, arguments
+from . import _native, arguments, places
 from .errors import BackendDied
 from .layout import MIC_CHANNEL_COUNTS, MIC_CHANNELS, SAMPLE_RATE
 from .unshared import Unshared
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Buffer
+
+    from .claims import Claim
 
 DEFAULT_PRIORITY: Final = 3000
 """`priority.session` that makes the session manager choose the microphone as default source
@@ -111,8 +113,9 @@ class VirtualMic(Protocol):
 class PipeWireMic(Unshared, VirtualMic):
     """The `VirtualMic` that `open_virtual_mic` returns."""
 
-    def __init__(self, native: _native.Mic, channels: int) -> None:
+    def __init__(self, native: _native.Mic, channels: int, claim: Claim | None = None) -> None:
         self._native = native
+        self._claim = claim
         self._channels = channels
         self._last_stats = MicStats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "closed")
 
@@ -165,6 +168,8 @@ class PipeWireMic(Unshared, VirtualMic):
 
     def close(self) -> None:
         self._last_stats = replace(self.stats, state="closed")
+        if self._claim is not None:
+            self._claim.release()
         self._native.close()
 
     def __enter__(self) -> Self:
@@ -185,6 +190,7 @@ def open_virtual_mic(
     name: str = "stagebox-mic",
     description: str = "Stagebox Remote Microphone",
     make_default: bool = True,
+    default: Literal["session"] | None = None,
     quantum_frames: int = 240,
     remote: str | os.PathLike[str] | None = None,
 ) -> PipeWireMic:
@@ -196,6 +202,9 @@ def open_virtual_mic(
         description: its `node.description`, what people see; as long as that.
         make_default: rank it above hardware (`priority.session` 3000, else 50). A default the
             user has configured is never overwritten.
+        default: "session" chooses it as the default source in the user's place, instead of by its
+            rank, until it is closed; then, or after a crash at the next open, the user's choice is
+            the default again. One made meanwhile is left alone. The newest such microphone has it.
         quantum_frames: how many frames a graph cycle should have, 4 to 8192; 240 asks for 5 ms.
         remote: the name or socket path of one daemon. None is the session's (PIPEWIRE_REMOTE,
             PIPEWIRE_RUNTIME_DIR, XDG_RUNTIME_DIR).
@@ -204,14 +213,22 @@ def open_virtual_mic(
 
     Raises:
         ValueError, TypeError: an argument is out of range.
-        PipeWireUnavailable: no library, no daemon (at once), or no answer within 5 s.
+        PipeWireUnavailable: no library, no daemon (at once), or no answer within 5 s; for `default`
+            also where no session manager makes it the default.
+        StageboxError, OSError: what was the default cannot be written down, so as to put it back
+            (in $XDG_STATE_HOME/stagebox, else ~/.local/state/stagebox).
         UnsupportedPlatform: not Linux.
     """
     channels = arguments.channel_count(channels, MIC_CHANNEL_COUNTS)
     arguments.text("name", name)
     arguments.text("description", description)
     quantum = arguments.quantum(quantum_frames)
-    priority = DEFAULT_PRIORITY if arguments.flag("make_default", make_default) else PLAIN_PRIORITY
+    claims_default = arguments.word("default", default, "session")
+    ranked = arguments.flag("make_default", make_default) and not claims_default
+    if claims_default or places.ledger_exists():
+        from . import claims  # noqa: PLC0415 - most microphones do without
+
+        claims.heal(remote)
     deadline = _native.Deadline(_native.OPEN_TIMEOUT)
     connection = _native.connect(remote, deadline)
     native = _native.Mic(
@@ -219,8 +236,12 @@ def open_virtual_mic(
         channels,
         name=name,
         description=description,
-        priority=priority,
+        priority=DEFAULT_PRIORITY if ranked else PLAIN_PRIORITY,
         quantum_frames=quantum,
         deadline=deadline,
     )
-    return PipeWireMic(native, channels)
+    if not claims_default:
+        return PipeWireMic(native, channels)
+    with _native.closed_on_failure(native):
+        claim = claims.claim(connection.path, "source", name)
+    return PipeWireMic(native, channels, claim)

@@ -1,6 +1,6 @@
-"""Which applications a capture hears: the links it wants, and the thread that makes them.
+"""Links of our own: which applications a capture hears, and the thread that keeps links up.
 
-`wanted()` decides, from what is in the graph; `Router` has it made so whenever that changes.
+What is wanted is decided from what is in the graph; `Router` has it made so whenever that changes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, SupportsIndex
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .graph_state import Application, Port
 
     Ends = tuple[Port, Port]
+    Wanted = Callable[[GraphState], set[Ends]]
 
 ROUTE: Final = "stagebox.route"
 """The property by which a capture's node is known to its router: csrc/capture.c."""
@@ -39,7 +40,7 @@ _INSTEAD: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "AUX0": (("FL",),),
     "AUX1": (("FR",),),
 }
-"""Where a channel goes that the capture has not: the first of these that it has."""
+"""Where a channel goes that is not there: the first of these that is."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,15 +92,22 @@ def _pid(name: str, value: SupportsIndex) -> int:
 
 def wanted(state: GraphState, chosen: Choice, route: str) -> set[Ends]:
     """Links from every port of every application that is to be heard to the capture's."""
-    inputs: dict[str, Port] = {}
-    for port in state.inputs_of(ROUTE, route):
-        inputs[port.channel] = port
+    inputs = state.inputs_of(ROUTE, route)
     return {
-        (output, inputs[channel])
+        link
         for application, outputs in state.applications()
         if chosen.has(application)
+        for link in links(outputs, inputs)
+    }
+
+
+def links(outputs: Iterable[Port], inputs: Iterable[Port]) -> set[Ends]:
+    """Each output to the input of its channel, or what is nearest to that."""
+    by_channel = {port.channel: port for port in inputs}
+    return {
+        (output, by_channel[channel])
         for output in outputs
-        for channel in _channels(output.channel, inputs)
+        for channel in _channels(output.channel, by_channel)
     }
 
 
@@ -111,15 +119,15 @@ def _channels(channel: str, inputs: Mapping[str, Port]) -> Iterable[str]:
 
 
 class Router:
-    """Keeps a capture linked to the applications that were chosen, in a thread of its own.
+    """Keeps the links that are wanted, in a thread of its own.
 
     It ends when it is closed or forgotten, and with the daemon.
     """
 
-    def __init__(self, connection: _native.Connection, chosen: Choice, route: str) -> None:
+    def __init__(self, connection: _native.Connection, wanted: Wanted) -> None:
         """Begin."""
         feed = _native.Feed(connection)
-        work = _Work(connection, feed, chosen, route)
+        work = _Work(connection, feed, wanted)
         thread = threading.Thread(target=work.run, name="stagebox-router", daemon=True)
         self._end = weakref.finalize(self, feed.close)
         self._end.atexit = False
@@ -137,13 +145,10 @@ class Router:
 class _Work:
     """What the thread does."""
 
-    def __init__(
-        self, connection: _native.Connection, feed: _native.Feed, chosen: Choice, route: str
-    ) -> None:
+    def __init__(self, connection: _native.Connection, feed: _native.Feed, wanted: Wanted) -> None:
         self._connection = connection
         self._feed = feed
-        self._chosen = chosen
-        self._route = route
+        self._wanted = wanted
         self._state = GraphState()
         self._links: dict[Ends, _native.Made] = {}
         self._refused = 0
@@ -168,7 +173,7 @@ class _Work:
                 link.close()
 
     def _link(self) -> None:
-        ends = wanted(self._state, self._chosen, self._route)
+        ends = self._wanted(self._state)
         for gone in self._links.keys() - ends:
             self._links.pop(gone).close()
         for new in ends - self._links.keys():
@@ -180,7 +185,5 @@ class _Work:
         """For now: it is tried again as soon as anything changes in the graph."""
         self._refused += 1
         if self._refused.bit_count() == 1:
-            _log.warning(
-                "an application could not be linked (%s), %d so far", link.error, self._refused
-            )
+            _log.warning("a link could not be made (%s), %d so far", link.error, self._refused)
         link.close()

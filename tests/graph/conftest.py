@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from stagebox.mic import PipeWireMic
     from stagebox.testing import PrivateGraph
 
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state directory of the test's own, for what is kept on the disk."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
 RAMP_SCALE = 1 << 24
 """A float32 holds every integer up to here exactly."""
 

@@ -40,7 +40,7 @@ def state_with(capture: tuple[str, ...], player: tuple[str, ...]) -> GraphState:
 def links(state: GraphState, chosen: Choice) -> dict[int, set[tuple[str, str]]]:
     """What is wanted: the application's number, and its channels with the capture's."""
     found: dict[int, set[tuple[str, str]]] = {}
-    for output, into in wanted(state, chosen, "mine"):
+    for output, into in wanted(state, chosen=chosen, route="mine"):
         assert into.node == CAPTURE
         found.setdefault(output.node, set()).add((output.channel, into.channel))
     return found
@@ -114,7 +114,7 @@ def test_a_channel_that_the_capture_has_not_is_heard_in_the_nearest(
         ({"apps": []}, ValueError, "apps must hold at least one"),
         ({"apps": [0]}, ValueError, "apps must hold process ids of 1 or more, not 0"),
         ({"apps": [""]}, ValueError, "apps must not be empty"),
-        ({"apps": ["a"], "target": "b"}, ValueError, "only one of target, apps and except_apps"),
+        ({"apps": ["a"], "target": "b"}, ValueError, "only one of target, apps"),
         ({"apps": ["a"], "except_apps": ["b"]}, ValueError, "only one of"),
         ({"apps": ["a"], "channels": 1}, ValueError, r"channels must be one of \[2, 6, 8\]"),
     ],
