@@ -28,17 +28,23 @@ ROUTE: Final = "stagebox.route"
 CHANNEL_COUNTS: Final = (2, 6, 8)
 """Applications mixed into one channel would be as loud as all of their channels together."""
 
+_LEFT: Final = (("FL",), ("MONO",), ("AUX0",))
+_RIGHT: Final = (("FR",), ("MONO",), ("AUX1",))
+_MIDDLE: Final = (("FL", "FR"), ("MONO",), ("AUX0", "AUX1"))
+
 _INSTEAD: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    "MONO": (("FL", "FR"),),
-    "FC": (("FL", "FR"),),
-    "LFE": (("FL", "FR"),),
-    "SL": (("RL",), ("FL",)),
-    "SR": (("RR",), ("FR",)),
-    "RL": (("SL",), ("FL",)),
-    "RR": (("SR",), ("FR",)),
-    "RC": (("RL", "RR"), ("FL", "FR")),
-    "AUX0": (("FL",),),
-    "AUX1": (("FR",),),
+    "MONO": _MIDDLE,
+    "FL": _LEFT,
+    "FR": _RIGHT,
+    "FC": _MIDDLE,
+    "LFE": _MIDDLE,
+    "SL": (("RL",), *_LEFT),
+    "SR": (("RR",), *_RIGHT),
+    "RL": (("SL",), *_LEFT),
+    "RR": (("SR",), *_RIGHT),
+    "RC": (("RL", "RR"), *_MIDDLE),
+    "AUX0": _LEFT,
+    "AUX1": _RIGHT,
 }
 """Where a channel goes that is not there: the first of these that is."""
 

@@ -19,7 +19,7 @@ from stagebox.layout import POSITIONS
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -98,6 +98,29 @@ def loudest_hz(pcm: NDArray[np.float32], rate_hz: int = SAMPLE_RATE) -> float:
     """The frequency of the strongest component of the first channel."""
     wave = pcm[:, 0] * np.hanning(len(pcm))
     return float(np.argmax(np.abs(np.fft.rfft(wave))) * rate_hz / len(wave))
+
+
+WINDOW = 4800
+"""Frames whose FFT has a value each 10 Hz, so that each tone is exactly one of them."""
+
+
+def spectrum(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How loud each frequency is, 10 Hz apart, on the quieter channel."""
+    return np.asarray(np.abs(np.fft.rfft(pcm, axis=0)).min(axis=1) / (WINDOW / 2), np.float32)
+
+
+def amplitudes(pcm: NDArray[np.float32], tones_hz: Iterable[int]) -> dict[int, float]:
+    """How loud each of some tones is in a window of them; `tone` plays 0.5.
+
+    Less what is around it: where a player misses a cycle, all frequencies are heard for a moment.
+    """
+    loud = spectrum(pcm)
+
+    def above_its_neighbours(at: int) -> float:
+        around = np.concatenate([loud[at - 15 : at - 4], loud[at + 5 : at + 16]])
+        return max(0.0, float(loud[at] - 6 * np.median(around)))
+
+    return {hz: above_its_neighbours(hz * WINDOW // SAMPLE_RATE) for hz in tones_hz}
 
 
 class Applications:

@@ -6,20 +6,17 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
-from stagebox import SAMPLE_RATE, open_audio_capture
+from stagebox import open_audio_capture
 from stagebox.graph import Graph
 from tests.conftest import wait_until
 from tests.footprint import Footprint
-from tests.graph.conftest import STEADY_FRAMES, tone
+from tests.graph.conftest import STEADY_FRAMES, WINDOW, amplitudes, tone
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
-
-    from numpy.typing import NDArray
 
     from stagebox import AudioCapturer
     from stagebox.testing import PrivateGraph
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
 
 MEBIBYTE_KIB = 1024
 MUSIC_HZ, GAME_HZ, CALL_HZ = 440, 1000, 3000
-WINDOW = 4800  # frames: 10 Hz apart, so that each tone is exactly one of the FFT's
+TONES = (MUSIC_HZ, GAME_HZ, CALL_HZ)
 
 
 @pytest.fixture
@@ -54,33 +51,12 @@ def capture_of(
         yield capture
 
 
-def spectrum(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How loud each frequency is, 10 Hz apart, on the quieter channel."""
-    return np.asarray(np.abs(np.fft.rfft(pcm, axis=0)).min(axis=1) / (WINDOW / 2), np.float32)
-
-
-def amplitudes(pcm: NDArray[np.float32]) -> dict[int, float]:
-    """How loud each of the three tones is, of which 0.5 is played.
-
-    Less what is around it: where a player misses a cycle, all frequencies are heard for a moment.
-    """
-    loud = spectrum(pcm)
-
-    def above_its_neighbours(at: int) -> float:
-        around = np.concatenate([loud[at - 15 : at - 4], loud[at + 5 : at + 16]])
-        return max(0.0, float(loud[at] - 6 * np.median(around)))
-
-    return {
-        hz: above_its_neighbours(hz * WINDOW // SAMPLE_RATE) for hz in (MUSIC_HZ, GAME_HZ, CALL_HZ)
-    }
-
-
 def heard(capture: AudioCapturer) -> set[int]:
     """The tones in the next tenth of a second."""
     pcm = capture.read(WINDOW, timeout=0.5)
     if len(pcm) < WINDOW:
         return set()
-    return {hz for hz, amplitude in amplitudes(pcm).items() if amplitude > 0.05}
+    return {hz for hz, amplitude in amplitudes(pcm, TONES).items() if amplitude > 0.05}
 
 
 def wait_to_hear(capture: AudioCapturer, *tones: int) -> None:
@@ -92,7 +68,7 @@ def assert_only(capture: AudioCapturer, *tones: int) -> None:
     for _ in range(10):
         pcm = capture.read(WINDOW, timeout=5)
         assert len(pcm) == WINDOW
-        found = amplitudes(pcm)
+        found = amplitudes(pcm, TONES)
         others = {hz: amplitude for hz, amplitude in found.items() if hz not in tones}
         assert all(amplitude < 1e-4 for amplitude in others.values()), found
 
@@ -163,7 +139,7 @@ def test_a_tone_is_as_loud_as_it_is_played(private_graph: PrivateGraph, play: Pl
         wait_to_hear(capture, MUSIC_HZ)
         wait_until(
             "the whole of it",
-            lambda: abs(amplitudes(capture.read(WINDOW))[MUSIC_HZ] - 0.5) < 0.001,
+            lambda: abs(amplitudes(capture.read(WINDOW), TONES)[MUSIC_HZ] - 0.5) < 0.001,
         )
 
 
