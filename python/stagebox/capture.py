@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 
-from . import _native, arguments, places
+from . import _native, arguments
 from .errors import CaptureClosed
 from .layout import CHANNELS, POSITIONS
 from .readable import readable
@@ -293,8 +293,8 @@ def open_audio_capture(
         except_apps: all applications but these, otherwise the same.
         sink: "own" makes a sink with exactly these channels at 48 kHz, which is the default until
             the capture is closed: what asks for 5.1 or 7.1 gets it, whatever the hardware has.
-            Then, or after a crash at the next open, the user's choice is the default again; one
-            made meanwhile is left alone. The newest such capture has the default.
+            Then the user's choice is the default again, after a crash at the next such open or by
+            `stagebox restore`; one made meanwhile is left alone. The newest has the default.
         keep_local: with `sink="own"`, play it also into what was the default before, and where
             that is unplugged into what would be the default; a capture of that hears it there.
             A channel that it has not is heard at full level in the nearest that it has.
@@ -323,10 +323,6 @@ def open_audio_capture(
     own = arguments.word("sink", sink, "own")
     if arguments.flag("keep_local", keep_local) and not own:
         raise ValueError('keep_local must be False, unless sink="own"')
-    if places.ledger_exists():
-        from . import claims  # noqa: PLC0415 - only after a crash, or while something is claimed
-
-        claims.heal(remote)
     if own:
         return _open_own_sink(channels, quantum, remote, keep_local=keep_local)
     if apps is not None or except_apps is not None:

@@ -13,7 +13,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from . import _native, ledger, places
+from . import _native, ledger
 from .errors import PipeWireUnavailable, StageboxError
 from .graph import Graph
 from .graph_state import CONFIGURED, name_in
@@ -64,7 +64,7 @@ def holders(remote: str | os.PathLike[str] | None = None) -> tuple[Holder, ...]:
     Raises as `Graph` does.
     """
     with _Defaults(remote=remote) as defaults:
-        claims = ledger.entries(places.ledger(), defaults.socket)
+        claims = ledger.entries(ledger.path(), defaults.socket)
         return tuple(
             Holder(kind, name, name in defaults.names(kind))
             for kind in KINDS
@@ -83,18 +83,6 @@ def restore(remote: str | os.PathLike[str] | None = None) -> tuple[Restored, ...
     """
     with at_desk(remote) as desk:
         return tuple(put for kind in KINDS if (put := desk.settle(kind)) is not None)
-
-
-def heal(remote: str | os.PathLike[str] | None) -> None:
-    """Do so at a start, which goes on whatever comes of it."""
-    try:
-        file = places.ledger()
-        daemons = map(os.path.realpath, _native.socket_paths(remote))
-        if any(ledger.entries(file, daemon) for daemon in daemons):
-            for put in restore(remote):
-                _log.info("the default %s is %s again, as before a crash", put.kind, put.choice)
-    except (StageboxError, OSError) as error:
-        _log.warning("a default could not be put back after a crash: %s", error)
 
 
 def claim(remote: str, kind: Kind, name: str) -> Claim:
@@ -127,7 +115,7 @@ def _release(daemon: str, kind: Kind, name: str, pid: int) -> None:
         with at_desk(daemon) as desk:
             desk.settle(kind, without=name)
     except (StageboxError, OSError) as error:
-        _log.warning("the default %s is not put back until the next start: %s", kind, error)
+        _log.warning("the default %s was not put back; `stagebox restore` does it: %s", kind, error)
 
 
 @contextlib.contextmanager
@@ -138,7 +126,7 @@ def at_desk(remote: str | os.PathLike[str] | None) -> Iterator[Desk]:
     """
     with (
         _Defaults(remote=remote) as defaults,
-        ledger.locked(places.ledger(), defaults.socket) as book,
+        ledger.locked(ledger.path(), defaults.socket) as book,
     ):
         yield Desk(defaults, book)
 
@@ -181,7 +169,8 @@ class Desk:
 
         Raises PipeWireUnavailable where no session manager makes it so within 5 s.
         """
-        self.settle(kind)
+        for each in KINDS:
+            self.settle(each)  # what a crash may have left
         entry = self._book.entry(kind) or self._unclaimed(kind)
         self._book.write(kind, ledger.claimed(entry, name))
         try:

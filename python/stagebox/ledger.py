@@ -16,6 +16,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import StageboxError
@@ -23,7 +24,6 @@ from .graph_state import name_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from pathlib import Path
 
     Claims = dict[str, Any]
 
@@ -91,6 +91,14 @@ def choice_of(name: str) -> str:
 
 
 # --- the file -------------------------------------------------------------------------------
+
+
+def path() -> Path:
+    """Return where it is: in the XDG state directory; a relative one does not count."""
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if not state.is_absolute():
+        state = Path.home() / ".local" / "state"
+    return state / "stagebox" / "defaults.json"
 
 
 class Ledger:

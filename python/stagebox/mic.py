@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
 
-from . import _native, arguments, places
+from . import _native, arguments
 from .errors import BackendDied
 from .layout import MIC_CHANNEL_COUNTS, MIC_CHANNELS, SAMPLE_RATE
 from .unshared import Unshared
@@ -203,8 +203,9 @@ def open_virtual_mic(
         make_default: rank it above hardware (`priority.session` 3000, else 50). A default the
             user has configured is never overwritten.
         default: "session" chooses it as the default source in the user's place, instead of by its
-            rank, until it is closed; then, or after a crash at the next open, the user's choice is
-            the default again. One made meanwhile is left alone. The newest such microphone has it.
+            rank, until it is closed. Then the user's choice is the default again, after a crash at
+            the next such open or by `stagebox restore`; one made meanwhile is left alone. The
+            newest has the default.
         quantum_frames: how many frames a graph cycle should have, 4 to 8192; 240 asks for 5 ms.
         remote: the name or socket path of one daemon. None is the session's (PIPEWIRE_REMOTE,
             PIPEWIRE_RUNTIME_DIR, XDG_RUNTIME_DIR).
@@ -225,10 +226,6 @@ def open_virtual_mic(
     quantum = arguments.quantum(quantum_frames)
     claims_default = arguments.word("default", default, "session")
     ranked = arguments.flag("make_default", make_default) and not claims_default
-    if claims_default or places.ledger_exists():
-        from . import claims  # noqa: PLC0415 - most microphones do without
-
-        claims.heal(remote)
     deadline = _native.Deadline(_native.OPEN_TIMEOUT)
     connection = _native.connect(remote, deadline)
     native = _native.Mic(
@@ -242,6 +239,8 @@ def open_virtual_mic(
     )
     if not claims_default:
         return PipeWireMic(native, channels)
+    from . import claims  # noqa: PLC0415 - most microphones do without
+
     with _native.closed_on_failure(native):
         claim = claims.claim(connection.path, "source", name)
     return PipeWireMic(native, channels, claim)

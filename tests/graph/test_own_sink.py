@@ -17,9 +17,9 @@ from stagebox import (
     MicPump,
     PipeWireUnavailable,
     claims,
+    ledger,
     open_audio_capture,
     open_virtual_mic,
-    places,
 )
 from stagebox.claims import OWN_SINK, Holder, Restored
 from stagebox.graph import Graph
@@ -200,7 +200,7 @@ def test_its_end_gives_back_what_the_user_chose(private_graph: PrivateGraph, hea
         assert default(private_graph) == OWN_SINK
     assert default(private_graph) == headset
     assert configured(private_graph) == chosen
-    assert not places.ledger_exists()
+    assert not ledger.path().exists()
 
 
 def test_where_the_user_had_chosen_nothing_nothing_is_chosen_afterwards(
@@ -239,7 +239,7 @@ def test_two_processes_may_claim_it_and_end_in_either_order(
         assert default(private_graph) in {OWN_SINK, f"{OWN_SINK}-2"}
         end(left[0])
     assert default(private_graph) == CHOSEN
-    assert not places.ledger_exists()
+    assert not ledger.path().exists()
 
 
 def test_what_the_user_chooses_meanwhile_is_theirs(private_graph: PrivateGraph) -> None:
@@ -263,7 +263,7 @@ def test_one_that_is_forgotten_gives_it_back(private_graph: PrivateGraph) -> Non
 def test_a_program_that_ends_without_a_close_gives_it_back(private_graph: PrivateGraph) -> None:
     subprocess.run([sys.executable, "-c", FORGETFUL, private_graph.remote], check=True)
     assert default(private_graph) == CHOSEN
-    assert not places.ledger_exists()
+    assert not ledger.path().exists()
 
 
 @pytest.mark.usefixtures("headset")
@@ -314,10 +314,10 @@ def test_the_next_start_after_a_kill_gives_it_back(private_graph: PrivateGraph) 
         kill(process)
     wait_until("its node's end", lambda: OWN_SINK not in private_graph.node_names())
     assert OWN_SINK in configured(private_graph)
-    with open_audio_capture(remote=private_graph.remote):
+    with open_virtual_mic(default="session", remote=private_graph.remote):
         assert default(private_graph) == CHOSEN
         assert OWN_SINK not in configured(private_graph)
-    assert not places.ledger_exists()
+    assert not ledger.path().exists()
 
 
 @pytest.mark.usefixtures("headset")
@@ -349,7 +349,7 @@ def test_a_claim_that_a_kill_left_is_never_what_comes_back(
 ) -> None:
     with another_process(private_graph) as process:
         kill(process)
-    places.ledger().unlink()
+    ledger.path().unlink()
     with own(private_graph):
         assert default(private_graph) == OWN_SINK
     assert configured(private_graph) == ""
@@ -363,7 +363,7 @@ def test_a_choice_made_after_a_kill_is_the_users(private_graph: PrivateGraph) ->
     wait_for_default(private_graph, private_graph.sink)
     assert claims.restore(private_graph.remote) == ()
     assert default(private_graph) == private_graph.sink
-    assert not places.ledger_exists()
+    assert not ledger.path().exists()
 
 
 @pytest.mark.usefixtures("headset")
@@ -375,9 +375,23 @@ def test_a_daemon_that_dies_takes_the_sink_and_the_next_start_gives_it_back(
         private_graph.kill()
         wait_until("its death", lambda: capture.stats.state == "dead")
     private_graph.restart()
-    with open_audio_capture(remote=private_graph.remote):
-        wait_until("an empty ledger", lambda: not places.ledger_exists())
-    assert OWN_SINK not in configured(private_graph)
+    assert OWN_SINK in configured(private_graph)
+    with own(private_graph):
+        assert default(private_graph) == OWN_SINK
+    assert default(private_graph) == CHOSEN
+    assert CHOSEN in configured(private_graph)
+
+
+def test_a_session_manager_that_comes_back_finds_it(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    with own(private_graph, 6) as capture:
+        wait_until_remembered(private_graph, OWN_SINK)
+        private_graph.restart_manager()
+        wait_for_default(private_graph, OWN_SINK)
+        applications.play(tone(1000, 60), target=AUTO)
+        wait_until("sound", lambda: plays(capture))
+    wait_for_default(private_graph, private_graph.sink)
 
 
 # --- who hears it ---------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import stat
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stagebox import StageboxError, ledger, places
+from stagebox import StageboxError, ledger
 from stagebox.graph_state import name_in
 from stagebox.ledger import Entry, Settled, choice_of, claimed, settled
 
@@ -254,20 +253,9 @@ def test_it_is_in_the_state_directory_of_the_xdg_specification(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
-    assert str(places.ledger()) == "/state/stagebox/defaults.json"
+    assert str(ledger.path()) == "/state/stagebox/defaults.json"
     if state is None:
         monkeypatch.delenv("XDG_STATE_HOME")
     else:
         monkeypatch.setenv("XDG_STATE_HOME", state)
-    assert places.ledger() == tmp_path / ".local/state/stagebox/defaults.json"
-
-
-def test_whether_there_is_one_is_known_without_reading_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert not places.ledger_exists()
-    with ledger.locked(places.ledger(), DAEMON) as book:
-        book.write("sink", entry("first"))
-    assert places.ledger_exists()
-    assert json.loads(places.ledger().read_text())[DAEMON]["sink"]["claims"] == ["first"]
+    assert ledger.path() == tmp_path / ".local/state/stagebox/defaults.json"
