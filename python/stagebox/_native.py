@@ -394,13 +394,9 @@ class Feed:
         handle, connection = self._held
         text = self._ffi.NULL if value is None else value.encode()
         result = self._lib.sbx_graph_set(handle, key.encode(), text)
-        if result == -errno.ENOENT:
-            raise PipeWireUnavailable(
-                "there is no session manager, which keeps the defaults; "
-                "start it, for example with: systemctl --user start wireplumber"
-            )
         if result < 0:
-            raise _open_failed("default", connection, connection.reason(-result))
+            reason = connection.reason(-result)
+            raise PipeWireUnavailable(f"the session manager cannot be asked for {key}: {reason}")
 
     def duplicate_fd(self) -> int:
         """Return a descriptor that is readable while records wait: the caller's, to be closed."""

@@ -167,8 +167,13 @@ class Desk:
     def claim(self, kind: Kind, name: str) -> Claim:
         """Make the node of that name, which is in the graph, the default.
 
-        Raises PipeWireUnavailable where no session manager makes it so within 5 s.
+        Raises PipeWireUnavailable where there is no session manager, or none that does within 5 s.
         """
+        if self._defaults.daemon().session_manager is None:
+            raise PipeWireUnavailable(
+                "there is no session manager, which keeps the defaults; start it, for example "
+                "with: systemctl --user start wireplumber"
+            )
         for each in KINDS:
             self.settle(each)  # what a crash may have left
         entry = self._book.entry(kind) or self._unclaimed(kind)

@@ -109,6 +109,26 @@ def test_record_takes_one_application_alone(
     assert (code, "not allowed with" in err) == (2, True)
 
 
+def test_record_takes_surround_with_a_sink_of_its_own(
+    graph: PrivateGraph, applications: Applications
+) -> None:
+    with running(graph, "record", "--own-sink", "--channels", "6", "-") as command:
+        stream = command.process.stdout
+        assert stream is not None
+
+        def heard() -> list[bool]:
+            """In which channels there is sound, in the next tenth of a second."""
+            pcm = np.frombuffer(stream.read(6 * 4 * 4800), np.float32)
+            return list(pcm.reshape(-1, 6).any(axis=0))
+
+        assert not any(heard())
+        right_rear = np.zeros((96_000, 6), np.float32)
+        right_rear[:, 5] = 0.5
+        applications.play(right_rear, target="auto")
+        wait_until("the right rear", lambda: heard()[5])
+        assert heard() == [False] * 5 + [True]
+
+
 def test_record_ends_quietly_when_nobody_reads_on(graph: PrivateGraph) -> None:
     with running(graph, "record", "-") as command:
         assert command.process.stdout is not None

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from tests.graph.conftest import Applications
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 LONG = "a-sink-whose-name-is-longer-than-a-terminal-of-eighty-columns-that-wants-to-show-it.pro"
 SILENCE = np.zeros((48_000 * 30, 2), np.float32)
@@ -285,7 +285,10 @@ def examined(graph: PrivateGraph, code: int, *arguments: object) -> dict[str, di
 
 def follow_advice(graph: PrivateGraph, finding: dict[str, str]) -> None:
     subprocess.run(
-        ["sh", "-c", finding["fix"]], env=graph.env, stdout=subprocess.DEVNULL, check=True
+        ["sh", "-c", finding["fix"]],
+        env={**graph.env, "PATH": f"{Path(sys.executable).parent}:{graph.env['PATH']}"},
+        stdout=subprocess.DEVNULL,
+        check=True,
     )
 
 
@@ -353,6 +356,60 @@ def test_without_a_sink_something_is_wrong_and_the_advice_makes_one(
     found = examined(private_graph, 0)
     assert found["default-sink"]["found"] == "null-sink, 2 channels"
     assert found["driver"]["status"] == "ok"
+
+
+# --- a default that is ours for now --------------------------------------------------------------
+
+
+@pytest.fixture
+def chosen(private_graph: PrivateGraph) -> str:
+    """A sink that the user has chosen."""
+    private_graph.add_sink("headset")
+    private_graph.configure_default("sink", "headset")
+    wait_until("its choice", lambda: private_graph.default("sink") == "headset")
+    return "headset"
+
+
+@contextlib.contextmanager
+def own_sink_recorded(graph: PrivateGraph) -> Iterator[Command]:
+    with running(graph, "record", "--own-sink", "-") as command:
+        assert command.process.stdout is not None
+        assert command.process.stdout.read(1)
+        yield command
+
+
+def test_what_a_killed_record_has_left_is_found_and_restored(
+    private_graph: PrivateGraph, chosen: str
+) -> None:
+    with own_sink_recorded(private_graph) as command:
+        held = examined(private_graph, 0)["claims"]["found"]
+        assert held == "the default sink is stagebox-own-sink while that is open"
+        told = b"the default sink is held by stagebox-own-sink, which is in use\n"
+        assert run(private_graph, "restore") == (0, told, "")
+        command.process.kill()
+    left = examined(private_graph, 1)["claims"]
+    assert left["status"] == "wrong"
+    follow_advice(private_graph, left)
+    assert examined(private_graph, 0)["claims"]["status"] == "ok"
+    assert private_graph.default("sink") == chosen
+    assert run(private_graph, "restore") == (0, b"nothing to put back\n", "")
+
+
+def test_a_record_that_is_interrupted_has_put_it_back(
+    private_graph: PrivateGraph, chosen: str
+) -> None:
+    with own_sink_recorded(private_graph) as command:
+        assert private_graph.default("sink") == "stagebox-own-sink"
+        command.signal(signal.SIGTERM)
+        assert command.ended()[0] == 128 + signal.SIGTERM
+    assert private_graph.default("sink") == chosen
+
+
+def test_restore_says_what_it_has_put_back(private_graph: PrivateGraph, chosen: str) -> None:
+    with own_sink_recorded(private_graph) as command:
+        command.process.kill()
+    told = f"the default sink is {chosen} again\n"
+    assert run(private_graph, "restore") == (0, told.encode(), "")
 
 
 def test_without_a_session_manager_the_doctor_names_it(private_graph: PrivateGraph) -> None:

@@ -35,7 +35,7 @@ def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["record"], ["mic"], ["devices"], ["apps"], ["doctor"], ["demo"]]
+    "command", [[], ["record"], ["mic"], ["devices"], ["apps"], ["doctor"], ["restore"], ["demo"]]
 )
 def test_every_help_has_one_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -68,6 +68,8 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["devices", "sink"],
         ["apps", "--json=yes"],
         ["doctor", "--watch"],
+        ["restore", "sink"],
+        ["record", "--own-sink", "--app", "music", "x.wav"],
     ],
 )
 def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

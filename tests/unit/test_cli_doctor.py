@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stagebox import CaptureStats, CodecError, DaemonAbsent, PipeWireUnavailable, opus
+from stagebox import (
+    CaptureStats,
+    CodecError,
+    DaemonAbsent,
+    PipeWireUnavailable,
+    claims,
+    opus,
+)
+from stagebox.claims import Holder
 from stagebox.cli import checks, doctor, main
 from stagebox.cli.checks import Finding, Trial
 from stagebox.graph import Daemon, Sink, Snapshot, Source
@@ -86,6 +94,31 @@ def test_without_the_library_nothing_asks_a_daemon(monkeypatch: pytest.MonkeyPat
     found = {each.check: each for each in checks.findings(None)}
     assert found["daemon"] == Finding("daemon", "unknown", "there is no libpipewire")
     assert found["real-time"].status == "unknown"
+
+
+# --- claims -------------------------------------------------------------------------------------
+
+HERE = Holder("source", "stagebox-mic", here=True)
+LEFT = Holder("sink", "stagebox-own-sink", here=False)
+
+
+def test_a_default_that_was_left_is_wrong_and_put_back() -> None:
+    assert checks.held([], None).found == "no default is changed by us"
+    assert checks.held([HERE], None) == Finding(
+        "claims", "ok", "the default source is stagebox-mic while that is open"
+    )
+    found = "a killed program has left the default sink (stagebox-own-sink)"
+    assert checks.held([HERE, LEFT], None) == Finding("claims", "wrong", found, "stagebox restore")
+    assert checks.held([LEFT], "a b").fix == "stagebox restore --remote 'a b'"
+
+
+def test_a_ledger_that_cannot_be_read_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = PermissionError(13, "Permission denied", "defaults.json")
+    monkeypatch.setattr(claims, "holders", lambda _: no(error)())
+    found = "defaults.json: Permission denied"
+    assert checks.claimed(None) == Finding("claims", "wrong", found)
 
 
 # --- the daemon ---------------------------------------------------------------------------------

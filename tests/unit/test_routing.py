@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stagebox import open_audio_capture
-from stagebox.graph_state import GraphState
+from stagebox import open_audio_capture, own_sink, routing
+from stagebox.graph_state import GraphState, Port
 from stagebox.layout import POSITIONS
 from stagebox.routing import ROUTE, Choice, choice, wanted
 
@@ -124,3 +124,66 @@ def test_a_wrong_choice_is_refused_by_its_name(
 ) -> None:
     with pytest.raises(error, match=message):
         open_audio_capture(remote="/nowhere", **arguments)
+
+
+# --- a sink's monitor into a device -------------------------------------------------------------
+
+SPEAKERS, HEADSET, OURS = "speakers", "headset", own_sink.claims.OWN_SINK
+
+
+def sinks(**priorities: int) -> GraphState:
+    """Of stereo devices of these priorities, and of a sink of ours."""
+    state = GraphState()
+    for at, (name, priority) in enumerate({**priorities, OURS: 1}.items(), 1):
+        items = ["media.class", "Audio/Sink", "node.name", name, "priority.session", str(priority)]
+        state.apply(["global", str(10 * at), "PipeWire:Interface:Node", *items])
+        state.apply(["node", str(10 * at), "idle", *items])
+        for number, (direction, channel) in enumerate(
+            [("in", "FL"), ("in", "FR"), ("out", "FL"), ("out", "FR")], 1
+        ):
+            port = ["node.id", str(10 * at), "port.direction", direction, "audio.channel", channel]
+            state.apply(["global", str(10 * at + number), "PipeWire:Interface:Port", *port])
+    return state
+
+
+@pytest.mark.parametrize(
+    ("device", "priorities", "into"),
+    [
+        (HEADSET, {SPEAKERS: 1000, HEADSET: 5}, 20),
+        (HEADSET, {"weaker": 500, SPEAKERS: 1000}, 20),  # it is unplugged
+        (None, {SPEAKERS: 1000}, 10),
+    ],
+)
+def test_our_sink_is_heard_on_the_device_or_on_what_would_be_the_default(
+    device: str | None, priorities: dict[str, int], into: int
+) -> None:
+    state = sinks(**priorities)
+    found = own_sink.wanted(state, sink=OURS, device=device)
+    assert {(output.channel, end.channel) for output, end in found} == STRAIGHT
+    assert {end.node for _, end in found} == {into}
+
+
+def test_our_sink_is_heard_nowhere_where_there_is_no_other() -> None:
+    assert own_sink.wanted(sinks(), sink=OURS, device=None) == set()
+    two = sinks(**{f"{OURS}-2": 1000})
+    assert own_sink.wanted(two, sink=OURS, device=f"{OURS}-2") == set()
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        (("MONO",), {"FL MONO", "FR MONO", "FC MONO", "LFE MONO", "RL MONO", "RR MONO"}),
+        (
+            ("AUX0", "AUX1"),
+            {"FL AUX0", "RL AUX0", "FR AUX1", "RR AUX1"}
+            | {f"{middle} {side}" for middle in ("FC", "LFE") for side in ("AUX0", "AUX1")},
+        ),
+    ],
+)
+def test_every_channel_is_heard_on_a_device_of_fewer(
+    device: tuple[str, ...], expected: set[str]
+) -> None:
+    outputs = [Port(1, at, channel) for at, channel in enumerate(POSITIONS[6])]
+    inputs = [Port(2, at, channel) for at, channel in enumerate(device)]
+    found = routing.links(outputs, inputs)
+    assert {f"{output.channel} {into.channel}" for output, into in found} == expected

@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import resource
+import shlex
 import shutil
 import time
 from dataclasses import dataclass
@@ -19,15 +20,17 @@ from stagebox import (
     DaemonAbsent,
     PipeWireUnavailable,
     StageboxError,
+    claims,
     open_audio_capture,
     opus,
 )
 from stagebox.graph import Graph, libpipewire_version, socket_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from stagebox import CaptureStats
+    from stagebox.claims import Holder
     from stagebox.graph import Daemon, Snapshot
 
 Status = Literal["ok", "warning", "wrong", "unknown"]
@@ -110,6 +113,7 @@ def findings(remote: str | None) -> Iterator[Finding]:
         yield session_manager(daemon)
         yield default_sink(daemon, snapshot)
         yield default_source(daemon, snapshot)
+        yield claimed(remote)
         yield settings(daemon)
         yield from _in_use(remote, snapshot, flows=snapshot.default_sink is not None)
 
@@ -119,6 +123,7 @@ _ON_A_DAEMON: Final = (
     "session-manager",
     "default-sink",
     "default-source",
+    "claims",
     "settings",
     "driver",
     "real-time",
@@ -239,6 +244,25 @@ def default_source(daemon: Daemon, snapshot: Snapshot) -> Finding:
         return Finding(check, "unknown", "the session manager chooses it")
     found = "none: applications have a microphone while stagebox has one open"
     return Finding(check, "warning", found, "stagebox mic --loop FILE")
+
+
+def claimed(remote: str | None) -> Finding:
+    """Look into the ledger of defaults that are ours for now."""
+    try:
+        return held(claims.holders(remote), remote)
+    except OSError as error:
+        return Finding("claims", "wrong", f"{error.filename}: {error.strerror}")
+
+
+def held(holders: Sequence[Holder], remote: str | None) -> Finding:
+    """Look for a default that a program has left when it was killed."""
+    left = [f"{holder.kind} ({holder.name})" for holder in holders if not holder.here]
+    if left:
+        found = f"a killed program has left the default {' and '.join(left)}"
+        where = f" --remote {shlex.quote(remote)}" if remote else ""
+        return Finding("claims", "wrong", found, f"stagebox restore{where}")
+    here = [f"the default {holder.kind} is {holder.name} while that is open" for holder in holders]
+    return Finding("claims", "ok", "; ".join(here) or "no default is changed by us")
 
 
 # --- the graph's time -----------------------------------------------------------------------

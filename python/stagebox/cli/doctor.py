@@ -21,7 +21,7 @@ DESCRIPTION: Final = (
     "something is wrong; a warning is not.\n\n"
     "--json prints a list of objects:\n"
     "  check   package, libopus, libpipewire, socket, daemon, session-manager, default-sink,\n"
-    "          default-source, settings, driver or real-time\n"
+    "          default-source, claims, settings, driver or real-time\n"
     "  status  ok, warning, wrong, or unknown: could not be found out\n"
     "  found   in words\n"
     "  fix     the command that mends it; empty where there is nothing to mend, or none is known"

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 NAME: Final = "record"
 HELP: Final = "record what the desktop plays"
 DESCRIPTION: Final = (
-    "Record what the default sink plays, or another sink, until Ctrl-C or for some seconds.\n"
+    "Record what the default sink plays, or another sink, or some applications, until Ctrl-C or\n"
+    "for some seconds.\n"
     "The file is valid however the recording ends."
 )
 EXAMPLE: Final = "stagebox record --seconds 10 desktop.flac"
@@ -84,6 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="APP",
         help="record all applications but this one; may be given several times",
     )
+    what.add_argument(
+        "--own-sink",
+        action="store_true",
+        help="record a sink made for it with exactly --channels, which is the default meanwhile: "
+        "a game gets its 5.1 or 7.1 whatever the hardware has. It is heard on the device that was "
+        "the default too",
+    )
     options.add_remote(parser)
 
 
@@ -101,6 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
         target=arguments.target,
         apps=arguments.app,
         except_apps=arguments.except_app,
+        sink="own" if arguments.own_sink else None,
+        keep_local=arguments.own_sink,
         quantum_frames=_PIPE_QUANTUM_FRAMES if to_pipe else _FILE_QUANTUM_FRAMES,
         remote=arguments.remote,
     ) as capture:
