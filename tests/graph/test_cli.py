@@ -119,7 +119,7 @@ def test_record_takes_surround_with_a_sink_of_its_own(
         def heard() -> list[bool]:
             """In which channels there is sound, in the next tenth of a second."""
             pcm = np.frombuffer(stream.read(6 * 4 * 4800), np.float32)
-            return list(pcm.reshape(-1, 6).any(axis=0))
+            return [bool(channel.any()) for channel in pcm.reshape(-1, 6).T]
 
         assert not any(heard())
         right_rear = np.zeros((96_000, 6), np.float32)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from stagebox import open_audio_capture, own_sink, routing
+from stagebox.claims import OWN_SINK
 from stagebox.graph_state import GraphState, Port
 from stagebox.layout import POSITIONS
 from stagebox.routing import ROUTE, Choice, choice, wanted
@@ -128,7 +129,7 @@ def test_a_wrong_choice_is_refused_by_its_name(
 
 # --- a sink's monitor into a device -------------------------------------------------------------
 
-SPEAKERS, HEADSET, OURS = "speakers", "headset", own_sink.claims.OWN_SINK
+SPEAKERS, HEADSET, OURS = "speakers", "headset", OWN_SINK
 
 
 def sinks(**priorities: int) -> GraphState:
