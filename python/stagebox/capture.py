@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import secrets
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from .readable import readable
 from .unshared import Unshared
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncIterator, Iterable, Iterator
     from types import TracebackType
 
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from .graph_state import Sink
     from .own_sink import OwnSink
     from .routing import Router
+
+
+_OVERRIDDEN_BY: Final = {
+    "target": "PIPEWIRE_NODE",
+    "sink": "PIPEWIRE_NODE",
+    "apps": "PIPEWIRE_AUTOCONNECT",
+    "except_apps": "PIPEWIRE_AUTOCONNECT",
+}
+"""What in the environment libpipewire puts above a choice (pw_stream_connect)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -308,7 +317,8 @@ def open_audio_capture(
 
     Raises:
         ValueError, TypeError: an argument is out of range, no sink has the name `target` or several
-            have it, or more than one of `target`, `apps`, `except_apps` and `sink` is given.
+            have it, more than one of `target`, `apps`, `except_apps` and `sink` is given, or one
+            that PIPEWIRE_NODE or PIPEWIRE_AUTOCONNECT in the environment would override.
         PipeWireUnavailable: no library, no daemon, or no answer within 5 s; for `sink` also where
             no session manager makes it the default.
         StageboxError, OSError: what was the default cannot be written down, so as to put it back
@@ -318,8 +328,7 @@ def open_audio_capture(
     channels = arguments.channel_count(channels, POSITIONS)
     quantum = arguments.quantum(quantum_frames)
     name = None if target is None else _name_of(target)
-    if sum(given is not None for given in (target, apps, except_apps, sink)) > 1:
-        raise ValueError("only one of target, apps, except_apps and sink can be given")
+    _check_choices(target=target, apps=apps, except_apps=except_apps, sink=sink)
     own = arguments.word("sink", sink, "own")
     if arguments.flag("keep_local", keep_local) and not own:
         raise ValueError('keep_local must be False, unless sink="own"')
@@ -333,6 +342,19 @@ def open_audio_capture(
         _check_sink(name, connection.sinks())
     native = _native.Capture(connection, channels, name, None, quantum, deadline)
     return PipeWireCapture(native, channels)
+
+
+def _check_choices(**choices: object) -> None:
+    given = [name for name, choice in choices.items() if choice is not None]
+    if len(given) > 1:
+        raise ValueError(f"only one of {', '.join(choices)} can be given, not {', '.join(given)}")
+    for name in given:
+        variable = _OVERRIDDEN_BY[name]
+        if variable in os.environ:
+            raise ValueError(
+                f"{name} must not be given while {variable} is in the environment: libpipewire "
+                "would obey that, and something else would be heard"
+            )
 
 
 def _open_of_applications(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stagebox import open_audio_capture, own_sink, routing
+from stagebox import DaemonAbsent, open_audio_capture, own_sink, routing
 from stagebox.claims import OWN_SINK
 from stagebox.graph_state import GraphState, Port
 from stagebox.layout import POSITIONS
@@ -125,6 +125,25 @@ def test_a_wrong_choice_is_refused_by_its_name(
 ) -> None:
     with pytest.raises(error, match=message):
         open_audio_capture(remote="/nowhere", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable"),
+    [
+        ({"target": "headset"}, "PIPEWIRE_NODE"),
+        ({"sink": "own"}, "PIPEWIRE_NODE"),
+        ({"apps": ["music"]}, "PIPEWIRE_AUTOCONNECT"),
+        ({"except_apps": ["call"]}, "PIPEWIRE_AUTOCONNECT"),
+    ],
+)
+def test_a_choice_that_the_environment_overrides_is_refused(
+    arguments: dict[str, Any], variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "speakers")
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} must not .* while {variable}"):
+        open_audio_capture(remote="/nowhere", **arguments)
+    with pytest.raises(DaemonAbsent):
+        open_audio_capture(remote="/nowhere")
 
 
 # --- a sink's monitor into a device -------------------------------------------------------------
