@@ -192,10 +192,10 @@ def test_fifty_captures_leave_nothing(private_graph: PrivateGraph, play: Play) -
     before.assert_grown_by_at_most(MEBIBYTE_KIB)
 
 
-def test_six_applications_come_and_go(private_graph: PrivateGraph, play: Play) -> None:
+def test_applications_come_and_go(private_graph: PrivateGraph, play: Play) -> None:
     play(CALL_HZ, "call")
     with capture_of(private_graph, apps=["music"]) as capture:
-        for _ in range(6):
+        for _ in range(3):
             player = play(MUSIC_HZ, "music")
             wait_to_hear(capture, MUSIC_HZ)
             player.kill()
