@@ -124,9 +124,11 @@ def at_desk(remote: str | os.PathLike[str] | None) -> Iterator[Desk]:
 
     Raises as `Graph` does; StageboxError and OSError if the ledger cannot be used.
     """
+    connection = _native.connect(remote, _native.Deadline(_native.OPEN_TIMEOUT), "graph")
     with (
-        _Defaults(remote=remote) as defaults,
-        ledger.locked(ledger.path(), defaults.socket) as book,
+        ledger.locked(ledger.path(), os.path.realpath(connection.path)) as book,
+        # Looked at once the ledger is ours: before that others may have changed what there is.
+        _Defaults(remote=connection.path) as defaults,
     ):
         yield Desk(defaults, book)
 
@@ -154,8 +156,8 @@ class Desk:
         entry = self._book.entry(kind)
         if entry is None or not self._defaults.are_known(kind):
             return None
-        configured = self._defaults.configured(kind)
         here = self._defaults.names(kind) - {without}
+        configured = self._defaults.configured(kind)
         result = ledger.settled(entry, configured, here)
         if result.configured != configured:
             self._defaults.configure(kind, result.configured)
