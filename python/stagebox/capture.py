@@ -196,7 +196,7 @@ class PipeWireCapture(Unshared, AudioCapturer):
         )
 
     def next_chunk(self, timeout: float = 5.0) -> Chunk:
-        return Chunk(*self._native.next_block(_native.Deadline(timeout)))
+        return Chunk(*self._native.next_block(timeout))
 
     def read(
         self, frames: int, timeout: float = 5.0, out: NDArray[np.float32] | None = None
