@@ -248,22 +248,18 @@ int64_t sbx_capture_next(sbx_capture *capture, float *frames, uint32_t max_frame
     struct sbx_ring *ring = &capture->rt.ring;
     const int64_t waiting = await_frames(capture, 1, timeout_ms);
 
-    *block = (struct sbx_block){0};
     if (waiting <= 0)
         return waiting;
     pthread_mutex_lock(&capture->reader);
-    const uint32_t depth = sbx_ring_depth(ring); /* another reader may have been faster */
-    if (depth > 0 && depth <= max_frames) {
+    uint32_t count = sbx_ring_depth(ring); /* another reader may have been faster */
+    if (count > 0 && count <= max_frames) {
         const struct sbx_mark front = sbx_ring_front(ring);
-        *block = (struct sbx_block){
-            .time_ns = front.time_ns,
-            .lost_frames = front.lost_frames,
-            .frames = sbx_ring_contiguous(ring, depth),
-        };
-        copy_out(capture, frames, block->frames);
+        *block = (struct sbx_block){front.time_ns, front.lost_frames};
+        count = sbx_ring_contiguous(ring, count);
+        copy_out(capture, frames, count);
     }
     pthread_mutex_unlock(&capture->reader);
-    return depth;
+    return count;
 }
 
 /* Across losses. */

@@ -133,7 +133,6 @@ struct sbx_capture_stats {
 struct sbx_block {
     int64_t time_ns;      /* of the first frame */
     uint64_t lost_frames; /* dropped just before it */
-    uint32_t frames;
 };
 
 /* Begin to open. `channels` is 1, 2, 6 or 8. `target` is a sink's node.name, or NULL to follow
@@ -148,10 +147,10 @@ sbx_capture *sbx_capture_open(sbx_connection *connection, uint32_t channels, con
  * timeout_ms; SBX_DEAD. */
 int sbx_capture_wait_open(sbx_capture *capture, int timeout_ms);
 
-/* Wait for frames, then copy out all that wait, if they fit; otherwise nothing is copied. Returns
- * how many waited: 0 if a signal came or after timeout_ms; SBX_DEAD when it died and nothing is
- * left; SBX_CLOSED. What was copied, block->frames, ends where frames were lost or the graph
- * paused, so that the block is true for all of it. */
+/* Wait for frames, then copy out all that wait, if they fit: no more than up to where frames were
+ * lost or the graph paused, so that the block is true for all of them. Returns how many were
+ * copied: 0 if a signal came or after timeout_ms; SBX_DEAD when it died and nothing is left;
+ * SBX_CLOSED. Where it is more than max_frames, so many wait, and nothing was copied. */
 int64_t sbx_capture_next(sbx_capture *capture, float *frames, uint32_t max_frames, int timeout_ms,
                          struct sbx_block *block);
 

@@ -16,11 +16,12 @@ import math
 import os
 import sys
 import threading
-import time
 import weakref
+from time import monotonic, monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
+from numpy import empty
 
 from . import arguments
 from .errors import (
@@ -60,10 +61,18 @@ NO_NODE: Final = 0xFFFFFFFF
 _SYSTEM_DIRECTORY: Final = "/run/pipewire"
 """Where libpipewire looks for a system-wide daemon."""
 
+_CLOSED: Final = "the capture is closed"
+
+_WAIT_SLICE_S: Final = WAIT_SLICE_MS / 1000
+
 _REASON_BYTES: Final = 256
 
-_RESAMPLERS_PLAY: Final = 16
-"""Frames by which one cycle's block may be longer than the last: a resampler's differ by one."""
+_FLOAT32: Final = np.dtype(np.float32)
+"""What numpy would have to look up for every array if it were told `np.float32`."""
+
+_SHORT_BLOCKS: Final = 32
+"""In a row, after which a capture believes that blocks have become shorter. A resampler's differ by
+a frame, and a reader in a busy interpreter takes blocks of any length."""
 
 _MORE_THAN_WAITED: Final = 4
 """Room for what waits, and for what comes until a busy interpreter lets a call begin again."""
@@ -161,17 +170,22 @@ class Deadline:
     __slots__ = ("_at",)
 
     def __init__(self, timeout: float) -> None:
-        self._at = time.monotonic() + arguments.seconds("timeout", timeout)
+        self._at = monotonic() + arguments.seconds("timeout", timeout)
 
     @property
     def passed(self) -> bool:
         """Whether the moment is over."""
-        return time.monotonic() >= self._at
+        return monotonic() >= self._at
 
     def slice_ms(self) -> int:
         """Milliseconds the next call into C may wait."""
-        left_ms = (self._at - time.monotonic()) * 1000
-        return WAIT_SLICE_MS if left_ms >= WAIT_SLICE_MS else max(0, math.ceil(left_ms))
+        return _slice_ms(self._at - monotonic())
+
+
+def _slice_ms(left: float) -> int:
+    """Milliseconds a call into C may wait where so many seconds are left."""
+    left_ms = left * 1000
+    return WAIT_SLICE_MS if left_ms >= WAIT_SLICE_MS else max(0, math.ceil(left_ms))
 
 
 def _wait_for(step: Callable[[int], int], deadline: Deadline) -> int:
@@ -508,9 +522,13 @@ class Capture:
         self._floats = functools.partial(ffi.from_buffer, ffi.typeof("float[]"))
         self._next = lib.sbx_capture_next
         self._channels = channels
+        self._blocks: list[Any] = []  # that no reader uses now
         # Frames of the next block, as far as can be known: the most of late. Where it is too few
-        # another call is needed, and a busy interpreter lets no call return for 10 ms.
+        # another call is needed, and a busy interpreter lets no call return for 10 ms. Where it is
+        # too many the array has to be cut, which takes a tenth of a read.
         self._room = quantum_frames
+        self._short_blocks = 0  # in a row
+        self._longest_short = 0
         # shared for as long as a stream that is open holds it
         self._connection: Connection | None = connection
         self._handle: Any = _owned(
@@ -534,35 +552,70 @@ class Capture:
         """The C object, or CaptureClosed. Hold it for as long as C uses it."""
         handle = self._handle
         if handle is None:
-            raise CaptureClosed("the capture is closed")
+            raise CaptureClosed(_CLOSED)
         return handle
 
-    def next_block(self, deadline: Deadline) -> tuple[NDArray[np.float32], int, int]:
+    def next_block(self, timeout: float) -> tuple[NDArray[np.float32], int, int]:
         """Wait for frames and take all there are, up to the next loss.
 
-        The PCM, none at the deadline; the first frame's time; frames lost before it.
+        The PCM, none at the time-out; the first frame's time; frames lost before it.
+
+        A reader that is woken for every quantum finds the caches cold. What counts is how much
+        different code this runs, here, in numpy and in cffi; how often counts little.
         """
-        handle, room = self.handle, self._room
-        # Where the frames go is made before they come: to have it then costs more, as a processor
-        # that has slept begins with empty caches, and it would be time that passes meanwhile.
-        block = self._new_block()
-        pcm = np.empty((room, self._channels), np.float32)
-        while True:
-            waiting = self._next(handle, self._floats(pcm), room, deadline.slice_ms(), block)
-            count: int = block.frames
-            if count:
-                self._room = max(count + _RESAMPLERS_PLAY, room - (room - count) // 64)
-                # What is much too large is not kept for the sake of what is in it.
-                if count * 2 < room:
-                    pcm = pcm[:count].copy()
-                return pcm[:count], block.time_ns, block.lost_frames
-            if waiting < 0:
-                raise self._end(handle, waiting)
-            if waiting > room:
-                room = _MORE_THAN_WAITED * waiting
-                pcm = np.empty((room, self._channels), np.float32)
-            elif deadline.passed:
-                return pcm[:0].copy(), time.monotonic_ns(), 0
+        seconds = arguments.seconds("timeout", timeout)
+        until = monotonic() + seconds
+        slice_ms = WAIT_SLICE_MS if seconds >= _WAIT_SLICE_S else _slice_ms(seconds)
+        handle, room = self._handle, self._room
+        if handle is None:
+            raise CaptureClosed(_CLOSED)
+        # Where the frames go is made before they come: afterwards they would wait for it.
+        pcm = empty((room, self._channels), _FLOAT32)
+        try:
+            block = self._blocks.pop()  # at once, whatever other threads and signals' handlers do
+        except IndexError:
+            block = self._new_block()
+        count: int = self._next(handle, self._floats(pcm), room, slice_ms, block)
+        if not 0 < count <= room:
+            pcm, count = self._try_again(handle, pcm, count, block, until)
+        if count == len(pcm):
+            self._short_blocks = 0
+        elif count:
+            pcm = self._cut(pcm, count)
+        else:
+            return pcm[:0].copy(), monotonic_ns(), 0
+        time_ns, lost_frames = block.time_ns, block.lost_frames
+        self._blocks.append(block)
+        return pcm, time_ns, lost_frames
+
+    def _try_again(
+        self, handle: Any, pcm: NDArray[np.float32], count: int, block: Any, until: float
+    ) -> tuple[NDArray[np.float32], int]:
+        """Go on after a call that got no frames, `count` says why, until one does.
+
+        The array they are in, and how many: 0 at the deadline.
+        """
+        while not 0 < count <= len(pcm):
+            if count < 0:
+                raise self._end(handle, count)
+            if count > len(pcm):
+                room = self._room = _MORE_THAN_WAITED * count
+                pcm = empty((room, self._channels), _FLOAT32)
+            elif monotonic() >= until:
+                break
+            slice_ms = _slice_ms(until - monotonic())
+            count = self._next(handle, self._floats(pcm), len(pcm), slice_ms, block)
+        return pcm, count
+
+    def _cut(self, pcm: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+        """Return the frames that came where there was room for more, and see to the next room."""
+        self._short_blocks += 1
+        longest = self._longest_short = max(self._longest_short, count)
+        if self._short_blocks >= _SHORT_BLOCKS:
+            self._room = longest
+            self._short_blocks = self._longest_short = 0
+        # What is much too large is not kept for the sake of what is in it.
+        return pcm[:count].copy() if count * 2 < len(pcm) else pcm[:count]
 
     def fill(self, pcm: NDArray[np.float32], deadline: Deadline) -> int:
         """Wait for as many frames as `pcm` has, and copy them; across losses.

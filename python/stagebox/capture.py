@@ -53,9 +53,20 @@ class Chunk:
     time_ns: int
     lost_frames: int
 
+    def __init__(self, pcm: NDArray[np.float32], time_ns: int, lost_frames: int) -> None:
+        # As the generated one, but without object.__setattr__ looking each of them up.
+        _set_pcm(self, pcm)
+        _set_time_ns(self, time_ns)
+        _set_lost_frames(self, lost_frames)
+
     def __len__(self) -> int:
         """Frames."""
         return len(self.pcm)
+
+
+_set_pcm, _set_time_ns, _set_lost_frames = (
+    vars(Chunk)[name].__set__ for name in ("pcm", "time_ns", "lost_frames")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +218,7 @@ class PipeWireCapture(Unshared, AudioCapturer):
         )
 
     def next_chunk(self, timeout: float = 5.0) -> Chunk:
-        return Chunk(*self._native.next_block(_native.Deadline(timeout)))
+        return Chunk(*self._native.next_block(timeout))
 
     def read(
         self, frames: int, timeout: float = 5.0, out: NDArray[np.float32] | None = None

@@ -352,6 +352,18 @@ def test_a_chunk_is_float32_contiguous_and_the_callers_own(private_graph: Privat
     assert (chunk.pcm == 1).all()
 
 
+def test_a_chunk_keeps_no_memory_much_larger_than_its_frames(private_graph: PrivateGraph) -> None:
+    with open_audio_capture(remote=private_graph.remote) as capture:
+        wait_for_frames(capture, SAMPLE_RATE // 2)  # after so many, room is made for many
+        late = capture.next_chunk()
+        chunks = [capture.next_chunk() for _ in range(100)]
+        assert min(map(len, chunks)) < len(late) // 4
+        for chunk in (late, *chunks):
+            memory = chunk.pcm if chunk.pcm.base is None else chunk.pcm.base
+            assert isinstance(memory, np.ndarray)
+            assert memory.nbytes <= 2 * chunk.pcm.nbytes
+
+
 def test_an_empty_chunk_means_quiet_and_is_falsy(private_graph: PrivateGraph) -> None:
     private_graph.remove(private_graph.sink)
     with open_audio_capture(remote=private_graph.remote) as capture:

@@ -35,17 +35,19 @@ static void *read_on(void *unused)
 {
     static float frames[ROOM * CHANNELS];
     uint64_t got = 0;
-    int64_t depth = 0;
+    int64_t count = 0;
 
-    while (depth >= 0) {
+    while (count >= 0) {
         struct sbx_block block;
-        depth = sbx_capture_next(capture, frames, ROOM, TIMEOUT_MS, &block);
-        CHECK(block.frames == 0 || block.time_ns > 0);
-        got += block.frames;
+        count = sbx_capture_next(capture, frames, ROOM, TIMEOUT_MS, &block);
+        if (count > 0) {
+            CHECK(block.time_ns > 0);
+            got += (uint64_t)count;
+        }
         if (got > CAPTURED)
             atomic_store(&read_enough, true);
     }
-    CHECK(depth == SBX_CLOSED);
+    CHECK(count == SBX_CLOSED);
     return unused;
 }
 
