@@ -71,6 +71,9 @@ def _properties(name: str, channels: int) -> dict[str, str]:
         "state.restore-props": "false",
         # never the default for any other reason than a claim
         "priority.session": "1",
+        # Its clock drives all that is linked to it, above that of any device (up to 20000): where
+        # that goes, PipeWire 0.3.65 may leave out players for good when it gives them another.
+        "priority.driver": "30000",
     }
 
 
