@@ -20,9 +20,12 @@ struct sbx_mic {
     sbx_counter dropped;
 };
 
+/* By this property who has it as a default finds it again. */
+#define CLAIM "stagebox.claim"
+
 /* --- opening and closing ----------------------------------------------------------------- */
 
-static struct pw_properties *describe(const char *name, const char *description,
+static struct pw_properties *describe(const char *name, const char *description, const char *claim,
                                       uint32_t session_priority, uint32_t quantum_frames)
 {
     struct pw_properties *props =
@@ -34,6 +37,7 @@ static struct pw_properties *describe(const char *name, const char *description,
     /* set, not parsed: nothing in a name can become a property */
     pw_properties_set(props, PW_KEY_NODE_NAME, name);
     pw_properties_set(props, PW_KEY_NODE_DESCRIPTION, description);
+    pw_properties_set(props, CLAIM, claim);
     pw_properties_setf(props, PW_KEY_PRIORITY_SESSION, "%u", session_priority);
     pw_properties_setf(props, PW_KEY_NODE_LATENCY, "%u/%u", quantum_frames, SBX_RATE_HZ);
     return props;
@@ -61,11 +65,11 @@ static int open_stream(struct sbx_mic *mic, sbx_connection *connection, uint32_t
 }
 
 sbx_mic *sbx_mic_open(sbx_connection *connection, uint32_t channels, const char *name,
-                      const char *description, uint32_t session_priority, uint32_t quantum_frames,
-                      int *error)
+                      const char *description, const char *claim, uint32_t session_priority,
+                      uint32_t quantum_frames, int *error)
 {
     struct sbx_mic *mic = aligned_alloc(_Alignof(struct sbx_mic), sizeof(*mic));
-    struct pw_properties *props = describe(name, description, session_priority, quantum_frames);
+    struct pw_properties *props = describe(name, description, claim, session_priority, quantum_frames);
 
     *error = -ENOMEM;
     if (mic == NULL || props == NULL)

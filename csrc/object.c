@@ -33,13 +33,7 @@ struct sbx_object {
     atomic_int error; /* written by the loop thread, or with the loop locked; seq_cst */
 };
 
-/* What it needs has gone, or somebody has undone it. Thread: loop. */
-static void on_removed(void *data)
-{
-    struct sbx_object *object = data;
-
-    atomic_store(&object->error, -ENOENT);
-}
+static void on_removed(void *data);
 
 /* Thread: loop. */
 static void on_error(void *data, int sequence, int result, const char *message)
@@ -83,6 +77,25 @@ static void unmake(struct sbx_object *object)
     object->proxy = NULL;
 }
 
+/* Thread: loop. */
+static void make_anew(struct sbx_object *object)
+{
+    unmake(object);
+    atomic_store(&object->error, make(object));
+}
+
+/* What a link needs has gone, or somebody has undone it: that is for its owner to see. A node
+ * somebody has destroyed is made anew, as it is in use. Thread: loop. */
+static void on_removed(void *data)
+{
+    struct sbx_object *object = data;
+
+    if (object->kind->is_managed)
+        make_anew(object);
+    else
+        atomic_store(&object->error, -ENOENT);
+}
+
 /* As for a stream of ours: WirePlumber before 0.5 does nothing with a node that was there before it
  * was. So the node comes anew. Thread: loop. */
 static void on_session_manager(void *data, bool here)
@@ -91,10 +104,8 @@ static void on_session_manager(void *data, bool here)
     const bool orphaned = object->orphaned;
 
     object->orphaned = !here;
-    if (!here || !orphaned)
-        return;
-    unmake(object);
-    atomic_store(&object->error, make(object));
+    if (here && orphaned)
+        make_anew(object);
 }
 
 static void on_lost(void *data, const char *why)

@@ -200,10 +200,11 @@ struct sbx_mic_stats {
     int state;        /* enum sbx_state */
 };
 
-/* Begin to open. `channels` is 1 or 2. NULL with a negative errno in *error. */
+/* Begin to open. `channels` is 1 or 2. The node has `claim`, if it is not NULL, as its property
+ * "stagebox.claim". NULL with a negative errno in *error. */
 sbx_mic *sbx_mic_open(sbx_connection *connection, uint32_t channels, const char *name,
-                      const char *description, uint32_t session_priority, uint32_t quantum_frames,
-                      int *error);
+                      const char *description, const char *claim, uint32_t session_priority,
+                      uint32_t quantum_frames, int *error);
 
 int sbx_mic_wait_open(sbx_mic *mic, int timeout_ms);
 

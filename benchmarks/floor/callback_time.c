@@ -94,7 +94,7 @@ int main(int argc, char *argv[])
         die("no daemon");
     sbx_capture *capture = sbx_capture_open(connection, CHANNELS, NULL, NULL, QUANTUM, &error);
     sbx_mic *mic =
-        sbx_mic_open(connection, CHANNELS, "bench-mic", "bench-mic", 50, QUANTUM, &error);
+        sbx_mic_open(connection, CHANNELS, "bench-mic", "bench-mic", NULL, 50, QUANTUM, &error);
     if (capture == NULL || mic == NULL || sbx_capture_wait_open(capture, TIMEOUT_MS) != 1 ||
         sbx_mic_wait_open(mic, TIMEOUT_MS) != 1)
         die("no stream");

@@ -255,9 +255,11 @@ class PipeWireCapture(Unshared, AudioCapturer):
 
     def close(self) -> None:
         self._last_stats = replace(self.stats, state="closed")
-        if self._feeder is not None:
-            self._feeder.close()
-        self._native.close()
+        try:
+            self._native.close()
+        finally:
+            if self._feeder is not None:
+                self._feeder.close()
 
     def __enter__(self) -> Self:
         return self

@@ -294,6 +294,36 @@ class GraphState:
 
         return [sink.name for sink in sorted(sinks, key=priority, reverse=True)]
 
+    def names_by(self, key: str) -> dict[str, str]:
+        """The names of the nodes that have a property, by its value."""
+        nodes = (node.props for node in self._nodes.values())
+        return {props[key]: props.get("node.name", "") for props in nodes if key in props}
+
+    def feeds(self, name: str, into: str) -> bool:
+        """Whether what the sink `name` plays comes to the node `into`, through whatever filters."""
+        begin, end = self._number_of(name), self._number_of(into)
+        ahead = set() if begin is None else {begin}
+        seen: set[int] = set()
+        while ahead:
+            number = ahead.pop()
+            seen.add(number)
+            ahead |= self._next_to(number) - seen
+        return end in seen
+
+    def _number_of(self, name: str) -> int | None:
+        nodes = self._nodes.items()
+        return next((at for at, node in nodes if node.props.get("node.name") == name), None)
+
+    def _next_to(self, number: int) -> set[int]:
+        """The nodes that hear this one: what it is linked to, and its other half."""
+        if (node := self._nodes.get(number)) is None:
+            return set()
+        group = node.props.get("node.link-group")  # a filter's two ends have the same
+        halves = {
+            at for at, other in self._nodes.items() if other.props.get("node.link-group") == group
+        }
+        return {*node.links.values(), *(halves if group else ())}
+
     def inputs_of(self, key: str, value: str) -> tuple[Port, ...]:
         """The input ports of the node that has this property."""
         node = self._node_with(key, value)

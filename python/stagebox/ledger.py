@@ -23,17 +23,35 @@ from .errors import StageboxError
 from .graph_state import name_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator, Mapping
 
     Claims = dict[str, Any]
 
-_PATIENCE_S: Final = 5.0
+_PATIENCE_S: Final = 15.0
 _LOOK_AGAIN_S: Final = 0.01
 
 _log = logging.getLogger(__name__)
 
 
 # --- the rules ------------------------------------------------------------------------------
+
+
+OWN_SINK: Final = "stagebox-own-sink"
+"""The `node.name` of a sink of our own; that of a second begins with it. It is the same each time,
+as session managers remember for ever what was chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A claim.
+
+    Attributes:
+        token: what tells its node, which has it as a property, from all others.
+        name: that node's `node.name`.
+    """
+
+    token: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +61,13 @@ class Entry:
     Attributes:
         before: the user's choice as it is to be put back, in PipeWire's words; None for none.
         device: the `node.name` of what was the default then; None where there was none.
-        claims: the `node.name`s that have claimed it, the newest last.
+        claims: the newest last. With none this is kept for a session manager that ends before it
+            has written down that the claim is over, and begins with that again.
     """
 
     before: str | None
     device: str | None
-    claims: tuple[str, ...]
+    claims: tuple[Held, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +75,7 @@ class Settled:
     """What becomes of a default.
 
     Attributes:
-        entry: the claims that are left; None where none is.
+        entry: what is to be kept of it; None for nothing.
         configured: what the user's choice should be now.
     """
 
@@ -64,25 +83,31 @@ class Settled:
     configured: str | None
 
 
-def settled(entry: Entry, configured: str | None, here: Collection[str]) -> Settled:
-    """Drop the claims of what is not `here`, and say what that leaves.
+def settled(entry: Entry, configured: str | None, here: Mapping[str, str]) -> Settled:
+    """Drop the claims of what is not here, and say what that leaves.
 
-    What we set goes to the newest claim that is left, and after the last back to what was before.
-    What somebody else has set meanwhile, the user, stays, and is what will be put back.
+    `here` are the claims of the nodes in the graph: tokens, and names. What we set goes to the
+    newest claim that is left, and after the last back to what was before. What somebody else has
+    set meanwhile, the user, stays, and ends all claims.
     """
-    left = tuple(name for name in entry.claims if name in here)
-    is_ours = configured is not None and name_in(configured) in entry.claims
-    if not is_ours:
-        return Settled(replace(entry, before=configured, claims=left) if left else None, configured)
+    name = name_in(configured or "") or ""
+    left = tuple(claim for claim in entry.claims if claim.token in here)
+    if not (name in {claim.name for claim in entry.claims} or is_left_behind(name, here)):
+        return Settled(None, configured)
     if left:
-        return Settled(replace(entry, claims=left), choice_of(left[-1]))
-    return Settled(None, entry.before)
+        return Settled(replace(entry, claims=left), choice_of(left[-1].name))
+    kept = replace(entry, claims=()) if name.startswith(OWN_SINK) else None
+    return Settled(kept, entry.before)
 
 
-def claimed(entry: Entry, name: str) -> Entry:
+def is_left_behind(name: str, here: Mapping[str, str]) -> bool:
+    """Whether it is the name of a sink of our own that is not there: nobody's choice."""
+    return name.startswith(OWN_SINK) and name not in here.values()
+
+
+def claimed(entry: Entry, claim: Held) -> Entry:
     """Add a claim, the newest."""
-    others = tuple(claim for claim in entry.claims if claim != name)
-    return replace(entry, claims=(*others, name))
+    return replace(entry, claims=(*entry.claims, claim))
 
 
 def choice_of(name: str) -> str:
@@ -97,7 +122,10 @@ def path() -> Path:
     """Return where it is: in the XDG state directory; a relative one does not count."""
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not state.is_absolute():
-        state = Path.home() / ".local" / "state"
+        try:
+            state = Path.home() / ".local" / "state"
+        except RuntimeError as error:  # neither HOME nor an entry in passwd
+            raise StageboxError(f"no directory to keep the defaults in: {error}") from error
     return state / "stagebox" / "defaults.json"
 
 
@@ -120,22 +148,34 @@ class Ledger:
         here.pop(kind, None)
         if entry is not None:
             here[kind] = dataclasses.asdict(entry)
-        _write(self._file, {daemon: kinds for daemon, kinds in everything.items() if kinds})
+        _write(self._file, {at: kinds for at, kinds in everything.items() if _matters(at, kinds)})
+
+
+def _matters(daemon: str, kinds: dict[str, Claims]) -> bool:
+    """Whether anything is to be kept; of a daemon that is gone for good only what is claimed."""
+    return any(told["claims"] for told in kinds.values()) or (
+        bool(kinds) and os.path.exists(daemon)  # noqa: PTH110 - not a file
+    )
 
 
 _this_thread: Final = threading.local()
+
+
+def is_locked_here() -> bool:
+    """Whether this very thread has the file, amid whatever it does now."""
+    return getattr(_this_thread, "has_it", False)
 
 
 @contextlib.contextmanager
 def locked(file: Path, daemon: str) -> Iterator[Ledger]:
     """Have the file to oneself, among all threads and processes.
 
-    Raises StageboxError if another keeps it for 5 s, and OSError if it cannot be written.
+    Raises StageboxError if others keep it for 15 s, and OSError if it cannot be written.
     """
-    if getattr(_this_thread, "has_it", False):  # a finalizer, amid what it would wait for
-        raise StageboxError(f"{file} is in use by this very thread")
+    if is_locked_here():
+        raise StageboxError(f"{file} is in use by this very thread, which was interrupted")
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(file.with_suffix(".lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock(lock, file)
         _this_thread.has_it = True
@@ -156,7 +196,7 @@ def _lock(lock: int, file: Path) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise StageboxError(
-                    f"another process has kept {file} to itself for {_PATIENCE_S:g} s"
+                    f"others have kept {file} to themselves for {_PATIENCE_S:g} s"
                 ) from None
             time.sleep(_LOOK_AGAIN_S)
         else:
@@ -166,7 +206,9 @@ def _lock(lock: int, file: Path) -> None:
 def entries(file: Path, daemon: str) -> dict[str, Entry]:
     """Return the claims on one daemon, by their kind."""
     return {
-        kind: Entry(told["before"], told["device"], tuple(told["claims"]))
+        kind: Entry(
+            told["before"], told["device"], tuple(Held(**claim) for claim in told["claims"])
+        )
         for kind, told in _read(file).get(daemon, {}).items()
     }
 
@@ -190,14 +232,22 @@ def _is_ours(found: object) -> bool:
     )
 
 
-def _is_entry(told: object) -> bool:
+def _is_entry(told: Any) -> bool:
     return (
-        isinstance(told, dict)
-        and told.keys() == {field.name for field in dataclasses.fields(Entry)}
+        _has_fields_of(Entry, told)
         and all(isinstance(told[name], str | None) for name in ("before", "device"))
         and isinstance(told["claims"], list)
-        and all(isinstance(claim, str) for claim in told["claims"])
+        and all(map(_is_claim, told["claims"]))
     )
+
+
+def _is_claim(told: Any) -> bool:
+    return _has_fields_of(Held, told) and all(isinstance(text, str) for text in told.values())
+
+
+def _has_fields_of(kind: type[Entry | Held], told: object) -> bool:
+    names = {field.name for field in dataclasses.fields(kind)}
+    return isinstance(told, dict) and told.keys() == names
 
 
 def _write(file: Path, everything: dict[str, dict[str, Claims]]) -> None:

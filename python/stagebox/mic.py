@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
 
@@ -168,9 +169,11 @@ class PipeWireMic(Unshared, VirtualMic):
 
     def close(self) -> None:
         self._last_stats = replace(self.stats, state="closed")
-        if self._claim is not None:
-            self._claim.release()
-        self._native.close()
+        try:
+            if self._claim is not None:
+                self._claim.release()
+        finally:
+            self._native.close()
 
     def __enter__(self) -> Self:
         return self
@@ -226,6 +229,7 @@ def open_virtual_mic(
     quantum = arguments.quantum(quantum_frames)
     claims_default = arguments.word("default", default, "session")
     ranked = arguments.flag("make_default", make_default) and not claims_default
+    token = secrets.token_hex(8) if claims_default else None
     deadline = _native.Deadline(_native.OPEN_TIMEOUT)
     connection = _native.connect(remote, deadline)
     native = _native.Mic(
@@ -233,14 +237,15 @@ def open_virtual_mic(
         channels,
         name=name,
         description=description,
+        claim=token,
         priority=DEFAULT_PRIORITY if ranked else PLAIN_PRIORITY,
         quantum_frames=quantum,
         deadline=deadline,
     )
-    if not claims_default:
+    if token is None:
         return PipeWireMic(native, channels)
-    from . import claims  # noqa: PLC0415 - most microphones do without
+    from . import claims, ledger  # noqa: PLC0415 - most microphones do without
 
     with _native.closed_on_failure(native):
-        claim = claims.claim(connection.path, "source", name)
+        claim = claims.claim(connection.path, "source", ledger.Held(token, name))
     return PipeWireMic(native, channels, claim)

@@ -6,12 +6,15 @@ applications -> the sink -> its monitor -> the capture
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import secrets
 from typing import TYPE_CHECKING
 
 from . import _native, claims, routing
 from .errors import PipeWireUnavailable
 from .layout import POSITIONS, SAMPLE_RATE
+from .ledger import OWN_SINK, Held
 
 if TYPE_CHECKING:
     import os
@@ -32,10 +35,12 @@ class OwnSink:
 
     def close(self) -> None:
         """Put back the default that was, then remove it. Twice is fine."""
-        self._claim.release()
-        if self._playthrough is not None:
-            self._playthrough.close()
-        self._sink.close()
+        try:
+            self._claim.release()
+        finally:
+            if self._playthrough is not None:
+                self._playthrough.close()
+            self._sink.close()
 
 
 def opened(
@@ -44,29 +49,36 @@ def opened(
     """Make a sink and capture it, then make it the default."""
     deadline = _native.Deadline(_native.OPEN_TIMEOUT)
     connection = _native.connect(remote, deadline)
-    with claims.at_desk(remote) as desk:
-        name = desk.free_sink_name()
-        sink = _native.Made.node(connection, _properties(name, channels))
-        if not desk.wait_for_sink(name, deadline):
-            reason = sink.error or f"the daemon did not make it in {_native.OPEN_TIMEOUT:g} s"
-            raise PipeWireUnavailable(f"the sink could not be made: {reason}")
-        native = _native.Capture(connection, channels, name, None, quantum_frames, deadline)
-        with _native.closed_on_failure(native):
-            claim = desk.claim("sink", name)
-            playthrough = _played_through(name, claim.device, remote) if keep_local else None
+    with contextlib.ExitStack() as undo:
+        with claims.at_desk(connection.path) as desk:
+            held = Held(secrets.token_hex(8), desk.free_sink_name())
+            sink = _native.Made.node(connection, _properties(held, channels))
+            undo.callback(sink.close)
+            if not desk.wait_for_sink(held.name, sink, deadline):
+                reason = sink.error or f"the daemon did not in {_native.OPEN_TIMEOUT:g} s"
+                raise PipeWireUnavailable(f"the sink could not be made: {reason}")
+            native = _native.Capture(
+                connection, channels, held.name, None, quantum_frames, deadline
+            )
+            undo.callback(native.close)
+            claim = desk.claim("sink", held)
+            undo.callback(claim.release)
+        playthrough = _played_through(held.name, claim.device, remote) if keep_local else None
+        undo.pop_all()
     return native, OwnSink(sink, claim, playthrough)
 
 
-def _properties(name: str, channels: int) -> dict[str, str]:
+def _properties(held: Held, channels: int) -> dict[str, str]:
     return {
         "factory.name": "support.null-audio-sink",
         "media.class": "Audio/Sink",
-        "node.name": name,
+        "node.name": held.name,
         "node.description": "Stagebox",
         "audio.rate": str(SAMPLE_RATE),
         "audio.channels": str(channels),
         "audio.position": f"[ {' '.join(POSITIONS[channels])} ]",
-        # whatever volume the user gives it: that is for the ears
+        claims.CLAIM: held.token,
+        # We capture it as it is played, whatever volume the user gives it; so do the ears.
         "monitor.channel-volumes": "false",
         "state.restore-props": "false",
         # never the default for any other reason than a claim
@@ -87,11 +99,19 @@ def _played_through(
 def wanted(state: GraphState, sink: str, device: str | None) -> set[routing.Ends]:
     """Links from the sink's monitor to the device.
 
-    Where that is unplugged they go to what would be the default without us.
+    Where that is unplugged they go to what would be the default without us; and where it is a
+    filter that plays into the default, which is us, to what is not: that would come back.
     """
-    others = [name for name in state.sinks_by_priority() if not name.startswith(claims.OWN_SINK)]
-    if not others:
+    names = sorted(state.sinks_by_priority(), key=lambda name: name != device)
+    into = next(
+        (
+            name
+            for name in names
+            if not name.startswith(OWN_SINK) and not state.feeds(name, into=sink)
+        ),
+        None,
+    )
+    if into is None:
         return set()
-    into = device if device in others else others[0]
     inputs = state.inputs_of("node.name", into)
     return routing.links(state.outputs_of("node.name", sink), inputs)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,8 +23,9 @@ from stagebox import (
     open_audio_capture,
     open_virtual_mic,
 )
-from stagebox.claims import OWN_SINK, Holder, Restored
+from stagebox.claims import Holder, Restored
 from stagebox.graph import Graph
+from stagebox.ledger import OWN_SINK
 from tests.conftest import wait_until
 from tests.footprint import Footprint
 from tests.graph.conftest import (
@@ -84,6 +87,11 @@ def own(graph: PrivateGraph, channels: int = 2, *, keep_local: bool = False) -> 
         quantum_frames=STEADY_FRAMES,
         remote=graph.remote,
     )
+
+
+def heard_at(graph: PrivateGraph, sink: str) -> AudioCapturer:
+    """What whoever sits there hears."""
+    return open_audio_capture(target=sink, quantum_frames=STEADY_FRAMES, remote=graph.remote)
 
 
 def default(graph: PrivateGraph) -> str | None:
@@ -183,11 +191,11 @@ def test_a_player_that_runs_is_heard_from_then_on_and_plays_on_afterwards(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:
     applications.play(tone(1000, 60), target=AUTO)
-    with open_audio_capture(remote=private_graph.remote) as desk:
+    with heard_at(private_graph, private_graph.sink) as desk:
         wait_until("sound", lambda: plays(desk))
     with own(private_graph) as capture:
         wait_until("sound", lambda: plays(capture))
-    with open_audio_capture(target=private_graph.sink, remote=private_graph.remote) as desk:
+    with heard_at(private_graph, private_graph.sink) as desk:
         wait_until("sound", lambda: plays(desk))
 
 
@@ -200,7 +208,7 @@ def test_its_end_gives_back_what_the_user_chose(private_graph: PrivateGraph, hea
         assert default(private_graph) == OWN_SINK
     assert default(private_graph) == headset
     assert configured(private_graph) == chosen
-    assert not ledger.path().exists()
+    assert claims.holders(private_graph.remote) == ()
 
 
 def test_where_the_user_had_chosen_nothing_nothing_is_chosen_afterwards(
@@ -239,7 +247,7 @@ def test_two_processes_may_claim_it_and_end_in_either_order(
         assert default(private_graph) in {OWN_SINK, f"{OWN_SINK}-2"}
         end(left[0])
     assert default(private_graph) == CHOSEN
-    assert not ledger.path().exists()
+    assert claims.holders(private_graph.remote) == ()
 
 
 def test_what_the_user_chooses_meanwhile_is_theirs(private_graph: PrivateGraph) -> None:
@@ -263,7 +271,7 @@ def test_one_that_is_forgotten_gives_it_back(private_graph: PrivateGraph) -> Non
 def test_a_program_that_ends_without_a_close_gives_it_back(private_graph: PrivateGraph) -> None:
     subprocess.run([sys.executable, "-c", FORGETFUL, private_graph.remote], check=True)
     assert default(private_graph) == CHOSEN
-    assert not ledger.path().exists()
+    assert claims.holders(private_graph.remote) == ()
 
 
 @pytest.mark.usefixtures("headset")
@@ -305,6 +313,106 @@ def test_thirty_leave_nothing(private_graph: PrivateGraph) -> None:
     assert default(private_graph) == CHOSEN
 
 
+@pytest.mark.usefixtures("headset")
+def test_two_that_close_at_once_give_it_back(private_graph: PrivateGraph) -> None:
+    for _ in range(5):
+        captures = [own(private_graph), own(private_graph)]
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(lambda capture: capture.close(), captures))
+        assert default(private_graph) == CHOSEN
+        assert claims.holders(private_graph.remote) == ()
+
+
+def test_a_choice_that_the_user_makes_ends_the_claims_before_it(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    private_graph.add_sink(CHOSEN)
+    with own(private_graph):
+        private_graph.configure_default("sink", CHOSEN)
+        wait_for_default(private_graph, CHOSEN)
+        with own(private_graph, keep_local=True), heard_at(private_graph, CHOSEN) as desk:
+            applications.play(tone(1000, 60), target=AUTO)
+            wait_until("sound", lambda: plays(desk))
+        assert default(private_graph) == CHOSEN
+    assert default(private_graph) == CHOSEN
+
+
+@pytest.mark.usefixtures("headset")
+def test_one_that_dies_and_is_closed_late_takes_nothing_from_its_successor(
+    private_graph: PrivateGraph,
+) -> None:
+    dead = own(private_graph)
+    wait_until_remembered(private_graph, OWN_SINK)
+    private_graph.kill()
+    private_graph.restart()
+    with own(private_graph):
+        dead.close()
+        assert default(private_graph) == OWN_SINK
+    assert default(private_graph) == CHOSEN
+
+
+@pytest.mark.usefixtures("headset")
+def test_an_interrupted_open_gives_it_back(
+    private_graph: PrivateGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(claims._Defaults, "become", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            own(private_graph)
+    with monkeypatch.context() as patch:
+        patch.setattr(claims._Defaults, "await_default", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            own(private_graph)
+    assert default(private_graph) == CHOSEN
+    assert claims.holders(private_graph.remote) == ()
+    wait_until("its node's end", lambda: OWN_SINK not in private_graph.node_names())
+
+
+@pytest.mark.usefixtures("headset")
+def test_an_interrupted_close_is_made_good_by_the_next(
+    private_graph: PrivateGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    capture = own(private_graph)
+    with monkeypatch.context() as patch:
+        patch.setattr(claims.Desk, "settle", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            capture.close()
+    wait_until("its node's end", lambda: OWN_SINK not in private_graph.node_names())
+    assert OWN_SINK in configured(private_graph)
+    capture.close()
+    assert default(private_graph) == CHOSEN
+
+
+@pytest.mark.usefixtures("headset")
+def test_a_close_by_a_signals_handler_amid_another_is_done_after_it(
+    private_graph: PrivateGraph,
+) -> None:
+    with own(private_graph) as capture:
+        with claims.at_desk(private_graph.remote):
+            capture.close()
+            assert OWN_SINK in configured(private_graph)
+        assert default(private_graph) == CHOSEN
+
+
+def test_one_that_somebody_destroys_comes_again(private_graph: PrivateGraph) -> None:
+    with own(private_graph) as capture:
+        number = private_graph.properties(OWN_SINK)["object.id"]
+        subprocess.run(
+            ["pw-cli", "destroy", str(number)],
+            env=private_graph.env,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        wait_for_default(private_graph, OWN_SINK)
+        wait_until("its capture", lambda: capture.stats.state == "streaming")
+
+
 # --- crashes --------------------------------------------------------------------------------
 
 
@@ -317,7 +425,7 @@ def test_the_next_start_after_a_kill_gives_it_back(private_graph: PrivateGraph) 
     with open_virtual_mic(default="session", remote=private_graph.remote):
         assert default(private_graph) == CHOSEN
         assert OWN_SINK not in configured(private_graph)
-    assert not ledger.path().exists()
+    assert claims.holders(private_graph.remote) == ()
 
 
 @pytest.mark.usefixtures("headset")
@@ -363,7 +471,7 @@ def test_a_choice_made_after_a_kill_is_the_users(private_graph: PrivateGraph) ->
     wait_for_default(private_graph, private_graph.sink)
     assert claims.restore(private_graph.remote) == ()
     assert default(private_graph) == private_graph.sink
-    assert not ledger.path().exists()
+    assert claims.holders(private_graph.remote) == ()
 
 
 @pytest.mark.usefixtures("headset")
@@ -380,6 +488,33 @@ def test_a_daemon_that_dies_takes_the_sink_and_the_next_start_gives_it_back(
         assert default(private_graph) == OWN_SINK
     assert default(private_graph) == CHOSEN
     assert CHOSEN in configured(private_graph)
+
+
+@pytest.mark.usefixtures("headset")
+def test_a_session_manager_that_has_not_heard_of_its_end_is_told_by_the_next_start(
+    private_graph: PrivateGraph,
+) -> None:
+    with own(private_graph):
+        wait_until_remembered(private_graph, OWN_SINK)
+    private_graph.restart_manager()
+    wait_until("what it remembers", lambda: OWN_SINK in configured(private_graph))
+    assert claims.restore(private_graph.remote) == (Restored("sink", CHOSEN),)
+    wait_for_default(private_graph, CHOSEN)
+
+
+def test_without_a_session_manager_a_restore_says_so_and_the_next_does_it(
+    private_graph: PrivateGraph, headset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stagebox._native.OPEN_TIMEOUT", 0.5)
+    with another_process(private_graph) as process:
+        wait_until_remembered(private_graph, OWN_SINK)
+        kill(process)
+    private_graph.processes[-1].kill()
+    with pytest.raises(PipeWireUnavailable, match="no session manager"):
+        claims.restore(private_graph.remote)
+    private_graph.restart_manager()
+    wait_until("the choice", lambda: claims.restore(private_graph.remote))
+    wait_for_default(private_graph, headset)
 
 
 def test_a_session_manager_that_comes_back_finds_it(
@@ -402,13 +537,7 @@ def test_kept_local_it_is_heard_once_there_and_once_here(
 ) -> None:
     sound = ramp(24_000, 2)
     with own(private_graph, keep_local=True) as capture:
-        desk = Listener(
-            open_audio_capture(
-                target=private_graph.sink,
-                quantum_frames=STEADY_FRAMES,
-                remote=private_graph.remote,
-            )
-        )
+        desk = Listener(heard_at(private_graph, private_graph.sink))
         listener = Listener(capture)
         applications.play(followed_by_silence(sound), target=AUTO).wait()
         here, there = heard(listener.stop()), heard(desk.stop())
@@ -422,7 +551,7 @@ def test_without_it_nothing_is_heard_there(
 ) -> None:
     with (
         own(private_graph) as capture,
-        open_audio_capture(target=private_graph.sink, remote=private_graph.remote) as desk,
+        heard_at(private_graph, private_graph.sink) as desk,
     ):
         applications.play(tone(1000, 60), target=AUTO)
         wait_until("sound", lambda: plays(capture))
@@ -436,8 +565,8 @@ def test_kept_local_it_follows_the_device_that_was_the_default(
     applications.play(tone(1000, 60), target=AUTO)
     with (
         own(private_graph, 6, keep_local=True),
-        open_audio_capture(target=CHOSEN, remote=private_graph.remote) as headset,
-        open_audio_capture(target=private_graph.sink, remote=private_graph.remote) as speakers,
+        heard_at(private_graph, CHOSEN) as headset,
+        heard_at(private_graph, private_graph.sink) as speakers,
     ):
         wait_until("sound", lambda: plays(headset))
         assert not speakers.next_chunk().pcm.any()
@@ -472,6 +601,30 @@ def test_our_microphone_and_our_playthrough_are_outside_of_every_capture(
             assert max(each[3000] for each in found) < 1e-3
             assert max(each[1000] for each in found) == pytest.approx(0.5, abs=0.01)  # once
     assert loudest_hz(recorded[0]) == pytest.approx(3000, abs=5)
+
+
+def test_a_filter_in_front_of_the_default_does_not_bring_it_back(
+    private_graph: PrivateGraph, applications: Applications
+) -> None:
+    equalizer = {"media.class": "Audio/Sink", "node.name": "equalizer"}
+    command = ["pw-loopback", "--capture-props", json.dumps(equalizer)]
+    with subprocess.Popen(command, env=private_graph.env, stderr=subprocess.DEVNULL) as filter_:
+        wait_until("it", lambda: "equalizer" in private_graph.node_names())
+        private_graph.configure_default("sink", "equalizer")
+        wait_for_default(private_graph, "equalizer")
+        with (
+            own(private_graph, keep_local=True) as capture,
+            heard_at(private_graph, private_graph.sink) as desk,
+        ):
+            quiet = np.full((90 * 48_000, 2), 0.01, np.float32)
+            applications.play(quiet, target=AUTO)
+            wait_until("sound", lambda: plays(capture))
+            wait_until("sound", lambda: plays(desk))
+            desk.drain()
+            capture.drain()
+            assert np.abs(desk.read(48_000)).max() == pytest.approx(0.01)
+            assert np.abs(capture.read(48_000)).max() == pytest.approx(0.01)
+        filter_.kill()
 
 
 # --- the default source ---------------------------------------------------------------------
@@ -512,6 +665,18 @@ def test_the_newest_microphone_has_it(private_graph: PrivateGraph) -> None:
     assert default_source(private_graph) == "second"
     mics[1].close()
     assert default_source(private_graph) == "first"
+    mics[0].close()
+    assert default_source(private_graph) == "line-in"
+
+
+@pytest.mark.usefixtures("line_in")
+@pytest.mark.parametrize("first_to_end", [0, 1])
+def test_two_microphones_of_one_name_are_two(
+    private_graph: PrivateGraph, first_to_end: int
+) -> None:
+    mics = [open_virtual_mic(default="session", remote=private_graph.remote) for _ in range(2)]
+    mics.pop(first_to_end).close()
+    assert default_source(private_graph) == "stagebox-mic"
     mics[0].close()
     assert default_source(private_graph) == "line-in"
 

@@ -293,3 +293,62 @@ def test_differences_are_what_would_have_been_told(told: Told) -> None:
     told("node", 10, "running")
     changed = Changed(SPEAKERS, told.state.snapshot().sinks[0])
     assert differences(after, told.state.snapshot()) == [changed]
+
+
+# --- what plays into what ------------------------------------------------------------------------
+
+
+def add_node(told: Told, number: int, name: str, *plays_into: int, **props: str) -> None:
+    told("global", number, NODE, media_class="Audio/Sink", node_name=name, **props)
+    told("node", number, "idle", media_class="Audio/Sink", node_name=name, **props)
+    for at, other in enumerate(plays_into, 1):
+        link = {"link.output.node": str(number), "link.input.node": str(other)}
+        told("global", 1000 * number + at, LINK, **link)
+
+
+def test_a_sink_feeds_what_its_filter_plays_into_however_far_that_is(told: Told) -> None:
+    equalizer = {"node.link-group": "filter-1"}
+    add_node(told, 1, "ours")
+    add_node(told, 2, "far", 1)
+    add_node(told, 3, "equalizer-output", 2, **equalizer)
+    add_node(told, 4, "equalizer", **equalizer)
+    add_node(told, 5, "speakers")
+    add_node(told, 6, "around", 7)
+    add_node(told, 7, "and-around", 6)
+    feeds = {
+        name: told.state.feeds(name, "ours")
+        for name in ("far", "equalizer", "speakers", "around", "absent")
+    }
+    assert feeds == {
+        "far": True,
+        "equalizer": True,
+        "speakers": False,
+        "around": False,
+        "absent": False,
+    }
+    assert not told.state.feeds("far", "absent")
+
+
+def test_nodes_are_known_by_a_property_of_theirs(told: Told) -> None:
+    add_node(told, 1, "one", **{"stagebox.claim": "a"})
+    add_node(told, 2, "two", **{"stagebox.claim": "b"})
+    add_node(told, 3, "three")
+    assert told.state.names_by("stagebox.claim") == {"a": "one", "b": "two"}
+
+
+def test_what_the_user_chose_is_told_as_it_is_written(told: Told) -> None:
+    told("global", 30, METADATA, metadata_name="default")
+    chosen = '{ "name": "speakers" }'
+    told("metadata", 0, "default.configured.audio.sink", chosen)
+    told("metadata", 0, "default.configured.audio.source", '{"name":"mic"}')
+    told("metadata", 0, "default.configured.audio.source", "")
+    assert (told.state.configured("sink"), told.state.configured("source")) == (chosen, None)
+    told("removed", 30)
+    assert told.state.configured("sink") is None
+
+
+def test_sinks_are_in_the_order_in_which_they_would_be_the_default(told: Told) -> None:
+    add_node(told, 1, "none")
+    add_node(told, 2, "low", **{"priority.session": "5"})
+    add_node(told, 3, "high", **{"priority.session": "1000"})
+    assert told.state.sinks_by_priority() == ["high", "low", "none"]

@@ -6,6 +6,8 @@ import logging
 import multiprocessing
 import stat
 import threading
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,11 +16,10 @@ from hypothesis import strategies as st
 
 from stagebox import StageboxError, ledger
 from stagebox.graph_state import name_in
-from stagebox.ledger import Entry, Settled, choice_of, claimed, settled
+from stagebox.ledger import OWN_SINK, Entry, Held, Settled, choice_of, claimed, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Act = Callable[["Desktop"], None]
 
@@ -29,38 +30,59 @@ SPEAKERS, HEADSET, FIRST, SECOND = map(choice_of, ("speakers", "headset", "first
 # --- the rules ------------------------------------------------------------------------------
 
 
-def entry(*claims: str, before: str | None = SPEAKERS) -> Entry:
-    return Entry(before, "speakers", claims)
+def held(name: str) -> Held:
+    return Held(f"token of {name}", name)
+
+
+def here(*names: str) -> dict[str, str]:
+    return {held(name).token: name for name in names}
+
+
+def entry(*names: str, before: str | None = SPEAKERS) -> Entry:
+    return Entry(before, "speakers", tuple(map(held, names)))
 
 
 @pytest.mark.parametrize("before", [SPEAKERS, None])
 def test_the_last_claim_gives_back_what_was_before(before: str | None) -> None:
-    assert settled(entry("first", before=before), FIRST, set()) == Settled(None, before)
+    assert settled(entry("first", before=before), FIRST, here()) == Settled(None, before)
 
 
 def test_the_newest_claim_gives_it_back_to_the_one_before() -> None:
-    assert settled(entry("first", "second"), SECOND, {"first"}) == Settled(entry("first"), FIRST)
+    both = entry("first", "second")
+    assert settled(both, SECOND, here("first")) == Settled(entry("first"), FIRST)
 
 
 def test_an_older_claim_ends_without_a_change() -> None:
-    assert settled(entry("first", "second"), SECOND, {"second"}) == Settled(entry("second"), SECOND)
+    both = entry("first", "second")
+    assert settled(both, SECOND, here("second")) == Settled(entry("second"), SECOND)
 
 
-def test_what_the_user_chose_meanwhile_is_left_alone() -> None:
-    assert settled(entry("first"), HEADSET, set()) == Settled(None, HEADSET)
-    assert settled(entry("first"), None, set()) == Settled(None, None)
+def test_claims_of_one_name_are_two() -> None:
+    both = Entry(None, None, (Held("old", "mic"), Held("new", "mic")))
+    for ended, left in (("old", "new"), ("new", "old")):
+        kept = replace(both, claims=(Held(left, "mic"),))
+        here = {left: "mic"}
+        assert settled(both, choice_of("mic"), here) == Settled(kept, choice_of("mic")), ended
+    assert settled(both, choice_of("mic"), {"another's": "mic"}) == Settled(None, None)
 
 
-def test_what_the_user_chose_between_two_claims_is_what_comes_back() -> None:
-    between = settled(entry("first"), HEADSET, {"first"})
-    assert between == Settled(entry("first", before=HEADSET), HEADSET)
-    assert between.entry is not None
-    both = claimed(between.entry, "second")
-    assert settled(both, SECOND, set()) == Settled(None, HEADSET)
+@pytest.mark.parametrize("chosen", [HEADSET, None])
+@pytest.mark.parametrize("left", [(), ("first",)])
+def test_what_the_user_chose_meanwhile_stays_and_ends_all_claims(
+    chosen: str | None, left: tuple[str, ...]
+) -> None:
+    assert settled(entry("first"), chosen, here(*left)) == Settled(None, chosen)
 
 
-def test_a_name_claims_once() -> None:
-    assert claimed(entry("first", "second"), "first") == entry("second", "first")
+def test_a_sink_of_ours_that_a_session_manager_remembers_is_nobodys_choice() -> None:
+    ours = choice_of(OWN_SINK)
+    over = settled(entry(OWN_SINK), ours, here())
+    assert over == Settled(entry(), SPEAKERS)
+    assert over.entry is not None
+    assert settled(over.entry, ours, here()) == Settled(entry(), SPEAKERS)  # it has come back
+    assert settled(over.entry, SPEAKERS, here()) == Settled(None, SPEAKERS)
+    another_ledgers = {"another's": OWN_SINK}
+    assert settled(over.entry, ours, another_ledgers) == Settled(None, ours)
 
 
 class Desktop:
@@ -75,14 +97,14 @@ class Desktop:
     def start(self) -> None:
         """What all of ours begin with."""
         if self.book is not None:
-            result = settled(self.book, self.configured, self.alive)
+            result = settled(self.book, self.configured, here(*self.alive))
             self.book, self.configured = result.entry, result.configured or ""
 
     def claim(self) -> None:
         self.start()
         self._count += 1
         self.alive.append(str(self._count))
-        self.book = claimed(self.book or Entry(self.configured, None, ()), self.alive[-1])
+        self.book = claimed(self.book or Entry(self.configured, None, ()), held(self.alive[-1]))
         self.configured = choice_of(self.alive[-1])
 
     def close_newest(self) -> None:
@@ -179,7 +201,8 @@ def test_a_write_that_fails_leaves_what_was_there(
         "[]",
         '{"/daemon": 5}',
         '{"/daemon": {"sink": {"before": 5, "device": null, "claims": []}}}',
-        '{"/daemon": {"sink": {"before": null, "device": null, "claims": [5]}}}',
+        '{"/daemon": {"sink": {"before": null, "device": null, "claims": ["first"]}}}',
+        '{"/daemon": {"sink": {"before": null, "device": null, "claims": [{"token": "a"}]}}}',
         '{"/daemon": {"sink": {"claims": ["first"]}}}',
         "\x00\xff",
     ],
@@ -196,11 +219,24 @@ def test_what_is_not_as_it_was_written_is_told_and_written_anew(
     assert ledger.entries(file, DAEMON) == {"sink": entry("first")}
 
 
+def test_of_a_daemon_that_is_gone_only_what_is_claimed_is_kept(file: Path, tmp_path: Path) -> None:
+    here, gone, claimed_there = (str(tmp_path / name) for name in ("here", "gone", "claimed"))
+    Path(here).touch()
+    for daemon, kept in ((here, entry()), (gone, entry()), (claimed_there, entry("first"))):
+        with ledger.locked(file, daemon) as book:
+            book.write("sink", kept)
+    assert [ledger.entries(file, daemon) for daemon in (here, gone, claimed_there)] == [
+        {"sink": entry()},
+        {},
+        {"sink": entry("first")},
+    ]
+
+
 def add_a_claim(file: Path, name: str) -> None:
     for number in range(10):
         with ledger.locked(file, DAEMON) as book:
             before = book.entry("sink") or Entry(None, None, ())
-            book.write("sink", claimed(before, f"{name}-{number}"))
+            book.write("sink", claimed(before, held(f"{name}-{number}")))
 
 
 def test_threads_and_processes_take_turns(file: Path) -> None:
@@ -244,7 +280,17 @@ def test_one_that_another_keeps_is_waited_for_but_not_for_ever(
         thread = threading.Thread(target=knock)
         thread.start()
         thread.join()
-    assert "another process has kept" in refused[0]
+    assert "others have kept" in refused[0]
+
+
+def test_without_a_home_there_is_nowhere_to_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobodys() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobodys)
+    with pytest.raises(StageboxError, match="no directory to keep the defaults in: Could not"):
+        ledger.path()
 
 
 @pytest.mark.parametrize("state", [None, "", "relative/path"])

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from stagebox import DaemonAbsent, open_audio_capture, own_sink, routing
-from stagebox.claims import OWN_SINK
 from stagebox.graph_state import GraphState, Port
 from stagebox.layout import POSITIONS
+from stagebox.ledger import OWN_SINK
 from stagebox.routing import ROUTE, Choice, choice, wanted
 
 CAPTURE = 1

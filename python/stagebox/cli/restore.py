@@ -46,4 +46,6 @@ def _told(restored: Restored) -> str:
 
 
 def _held(holder: Holder) -> str:
+    if not holder.here:
+        return f"the default {holder.kind} that {holder.name} has left is still to be put back"
     return f"the default {holder.kind} is held by {holder.name}, which is in use"
