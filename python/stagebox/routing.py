@@ -188,8 +188,11 @@ class _Work:
             self._give_up(self._links.pop(failed))
 
     def _give_up(self, link: _native.Made) -> None:
-        """For now: it is tried again as soon as anything changes in the graph."""
+        """For now: it is tried again as soon as anything changes in the graph.
+
+        Mostly an end of it has just gone, of which we have not been told yet.
+        """
         self._refused += 1
         if self._refused.bit_count() == 1:
-            _log.warning("a link could not be made (%s), %d so far", link.error, self._refused)
+            _log.info("a link could not be made (%s), %d so far", link.error, self._refused)
         link.close()
