@@ -1,7 +1,9 @@
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -9,10 +11,10 @@
 #include "stagebox.h"
 #include "stream.h"
 
-/* 2.7 s at 48 kHz: a reader asleep for a second loses nothing, whatever the quantum. */
 /* Who links it finds it by this property. */
 #define ROUTE "stagebox.route"
 
+/* 2.7 s at 48 kHz: a reader asleep for a second loses nothing, whatever the quantum. */
 #define RING_FRAMES (1U << 17)
 
 struct sbx_capture {
@@ -99,7 +101,10 @@ static struct pw_properties *describe(bool has_target, const char *route, uint32
 
     if (props == NULL)
         return NULL;
-    pw_properties_setf(props, PW_KEY_NODE_LATENCY, "%u/%u", quantum_frames, SBX_RATE_HZ);
+    if (quantum_frames > 0)
+        pw_properties_setf(props, PW_KEY_NODE_LATENCY, "%u/%u", quantum_frames, SBX_RATE_HZ);
+    else /* by which a daemon from 0.3.70 on knows which of its links are passive */
+        pw_properties_set(props, PW_KEY_NODE_PASSIVE, "true");
     pw_properties_set(props, ROUTE, route);
     if (has_target) {
         /* Rather nothing than another sink's sound. The first is understood by WirePlumber 0.4 and
@@ -277,6 +282,50 @@ int64_t sbx_capture_fill(sbx_capture *capture, float *frames, uint32_t count, in
     const int64_t waiting = await_frames(capture, SPA_MIN(count, RING_FRAMES / 2), timeout_ms);
 
     return waiting > 0 ? read_up_to(capture, frames, count) : waiting;
+}
+
+/* Above 120 dB over full scale nothing is sound; nor is NaN, which is not below either. */
+#define ABSURD 1e6F
+
+static void measure(const float *samples, size_t count, uint32_t channels, float *restrict peaks,
+                    float *restrict squares)
+{
+    for (; count > 0; count -= channels, samples += channels) {
+        for (uint32_t i = 0; i < channels; i++) {
+            const float absolute = fabsf(samples[i]);
+            const float sound = absolute < ABSURD ? absolute : 0.0F;
+            peaks[i] = sound > peaks[i] ? sound : peaks[i];
+            squares[i] += sound * sound;
+        }
+    }
+}
+
+int sbx_capture_measure(sbx_capture *capture, float *peaks, float *squares,
+                        struct sbx_measured *measured)
+{
+    struct sbx_ring *ring = &capture->rt.ring;
+    const int state = sbx_stream_state(&capture->stream);
+
+    *measured = (struct sbx_measured){0};
+    if (state == SBX_SHUT)
+        return SBX_CLOSED;
+    if (state == SBX_GONE)
+        return SBX_DEAD;
+    memset(peaks, 0, sbx_ring_sample_bytes(ring) / ring->capacity);
+    memset(squares, 0, sbx_ring_sample_bytes(ring) / ring->capacity);
+    pthread_mutex_lock(&capture->reader);
+    const uint32_t depth = sbx_ring_depth(ring);
+    if (depth > 0) {
+        const struct sbx_span span = sbx_ring_oldest(ring, depth);
+        measure(ring->samples + span.start, span.first, ring->channels, peaks, squares);
+        measure(ring->samples, span.rest, ring->channels, peaks, squares);
+        measured->newest_ns = sbx_ring_newest_ns(ring);
+        sbx_ring_skip(ring, depth);
+    }
+    pthread_mutex_unlock(&capture->reader);
+    measured->frames = depth;
+    measured->absent = sbx_counter_get(&capture->rt.lost) + sbx_counter_get(&capture->rt.missed);
+    return 0;
 }
 
 void sbx_capture_drain(sbx_capture *capture)

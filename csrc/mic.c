@@ -1,5 +1,7 @@
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "mic_rt.h"
@@ -8,6 +10,11 @@
 
 /* 1.4 s at 48 kHz: all that is not too old to play, and a block on top. */
 #define RING_FRAMES (1U << 16)
+
+/* What a microphone tells of itself, as properties of its node: python/stagebox/graph_state.py. */
+#define UNDERRUNS "stagebox.underruns"
+#define LOST "stagebox.lost-frames"
+#define DEPTH "stagebox.depth-frames"
 
 struct sbx_mic {
     struct sbx_stream stream;
@@ -40,7 +47,33 @@ static struct pw_properties *describe(const char *name, const char *description,
     pw_properties_set(props, CLAIM, claim);
     pw_properties_setf(props, PW_KEY_PRIORITY_SESSION, "%u", session_priority);
     pw_properties_setf(props, PW_KEY_NODE_LATENCY, "%u/%u", quantum_frames, SBX_RATE_HZ);
+    pw_properties_set(props, UNDERRUNS, "0");
+    pw_properties_set(props, LOST, "0");
+    pw_properties_set(props, DEPTH, "0");
     return props;
+}
+
+/* Tell whoever looks at the graph how it is. What is as it was, libpipewire does not send. Thread:
+ * loop, or control with the loop locked. */
+static void tell(void *owner)
+{
+    struct sbx_mic *mic = owner;
+    struct sbx_mic_stats stats;
+    char underruns[24];
+    char lost[24];
+    char depth[24];
+    const struct spa_dict_item items[] = {
+        {UNDERRUNS, underruns},
+        {LOST, lost},
+        {DEPTH, depth},
+    };
+    const struct spa_dict told = SPA_DICT_INIT_ARRAY(items);
+
+    sbx_mic_get_stats(mic, &stats);
+    snprintf(underruns, sizeof(underruns), "%" PRIu64, stats.underruns);
+    snprintf(lost, sizeof(lost), "%" PRIu64, stats.trimmed);
+    snprintf(depth, sizeof(depth), "%" PRIu32, stats.depth);
+    pw_stream_update_properties(mic->stream.pw, &told);
 }
 
 static int open_stream(struct sbx_mic *mic, sbx_connection *connection, uint32_t channels,
@@ -55,6 +88,8 @@ static int open_stream(struct sbx_mic *mic, sbx_connection *connection, uint32_t
         .channels = channels,
         .rt_events = &rt_events,
         .rt_data = &mic->rt,
+        .tell = tell,
+        .owner = mic,
     };
     const int result = sbx_stream_init(&mic->stream, connection, props, &setup);
 

@@ -308,11 +308,26 @@ static inline void sbx_ring_skip(struct sbx_ring *ring, uint32_t count)
     atomic_store_explicit(&ring->read_position, read, memory_order_release);
 }
 
+/* Where the oldest `count` frames lie, which must be there. Thread: consumer. */
+static inline struct sbx_span sbx_ring_oldest(const struct sbx_ring *ring, uint32_t count)
+{
+    const uint64_t read = atomic_load_explicit(&ring->read_position, memory_order_relaxed);
+
+    return sbx_ring_span(ring, read, count);
+}
+
+/* When the newest block was captured or pushed. Thread: consumer; the ring is not empty. */
+static inline int64_t sbx_ring_newest_ns(const struct sbx_ring *ring)
+{
+    const uint64_t written = atomic_load_explicit(&ring->marks_written, memory_order_acquire);
+
+    return sbx_ring_mark(ring, written - 1)->time_ns;
+}
+
 /* Copy out the oldest `count` frames, which must be there. Thread: consumer. */
 static inline void sbx_ring_read(struct sbx_ring *ring, float *frames, uint32_t count)
 {
-    const uint64_t read = atomic_load_explicit(&ring->read_position, memory_order_relaxed);
-    const struct sbx_span span = sbx_ring_span(ring, read, count);
+    const struct sbx_span span = sbx_ring_oldest(ring, count);
 
     sbx_copy(frames, ring->samples + span.start, span.first);
     sbx_copy(frames + span.first, ring->samples, span.rest);

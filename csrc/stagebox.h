@@ -135,11 +135,12 @@ struct sbx_block {
     uint64_t lost_frames; /* dropped just before it */
 };
 
-/* Begin to open. `channels` is 1, 2, 6 or 8. `target` is a sink's node.name, or NULL to follow
- * the default sink. With a target it hears sinks of that name and nothing else; while there is none
- * it waits outside of the graph, SBX_IDLE. With a `route` the session manager links it to nothing:
- * the node has it as its property "stagebox.route", by which whoever links it finds it. NULL with a
- * negative errno in *error. */
+/* Begin to open. `channels` is 1, 2, 6 or 8, or with a route up to 64 that are called AUX0 and so
+ * on. `target` is a sink's node.name, or NULL to follow the default sink. With a target it hears
+ * sinks of that name and nothing else; while there is none it waits outside of the graph, SBX_IDLE.
+ * With a `route` the session manager links it to nothing: the node has it as its property
+ * "stagebox.route", by which whoever links it finds it. With a quantum_frames of 0 it only looks
+ * on: the node is passive, and asks for no quantum. NULL with a negative errno in *error. */
 sbx_capture *sbx_capture_open(sbx_connection *connection, uint32_t channels, const char *target,
                               const char *route, uint32_t quantum_frames, int *error);
 
@@ -158,6 +159,18 @@ int64_t sbx_capture_next(sbx_capture *capture, float *frames, uint32_t max_frame
  * many: fewer if it died, if a signal came or after timeout_ms; SBX_DEAD and SBX_CLOSED as above.
  */
 int64_t sbx_capture_fill(sbx_capture *capture, float *frames, uint32_t count, int timeout_ms);
+
+struct sbx_measured {
+    uint64_t absent;   /* frames lost and missed until now: see sbx_capture_stats */
+    int64_t newest_ns; /* when the last quantum began; 0: none came yet */
+    uint32_t frames;   /* that were measured */
+};
+
+/* Measure all that waits, and forget it: for each channel the loudest sample and the sum of
+ * squares; what is no number is silence. 0; SBX_DEAD; SBX_CLOSED. Who measures cannot wait for the
+ * frames, nor poll: the descriptor says nothing then. */
+int sbx_capture_measure(sbx_capture *capture, float *peaks, float *squares,
+                        struct sbx_measured *measured);
 
 bool sbx_capture_alive(const sbx_capture *capture);
 

@@ -20,6 +20,9 @@
 #define RETRY_MS 250U
 #define MOST_RETRY_MS 2000U
 
+/* How often a stream that streams tells what it has to. */
+#define TELL_S 1
+
 /* --- the loop thread's side ------------------------------------------------------------ */
 
 static int state_of(enum pw_stream_state state)
@@ -38,9 +41,39 @@ static int state_of(enum pw_stream_state state)
     }
 }
 
+static struct pw_loop *loop_of(const struct sbx_stream *stream)
+{
+    return pw_thread_loop_get_loop(sbx_connection_loop(stream->connection));
+}
+
+static void on_time_to_tell(void *data, uint64_t expirations)
+{
+    const struct sbx_stream *stream = data;
+
+    (void)expirations;
+    stream->setup.tell(stream->setup.owner);
+}
+
+/* Begin or cease to tell, where there is something. Thread: loop, or control with the loop locked.
+ */
+static void pace_telling(struct sbx_stream *stream, int state)
+{
+    struct timespec interval = {.tv_sec = state == SBX_STREAMING ? TELL_S : 0};
+
+    if (stream->teller == NULL)
+        return;
+    pw_loop_update_timer(loop_of(stream), stream->teller, &interval, &interval, false);
+    if (state == SBX_IDLE)
+        stream->setup.tell(stream->setup.owner);
+}
+
 static void set_state(struct sbx_stream *stream, int state)
 {
+    const int before = atomic_load(&stream->state); /* written with the loop locked */
+
     atomic_store(&stream->state, state);
+    if ((before == SBX_STREAMING) != (state == SBX_STREAMING))
+        pace_telling(stream, state);
     pw_thread_loop_signal(sbx_connection_loop(stream->connection), false);
 }
 
@@ -52,11 +85,6 @@ static void die(struct sbx_stream *stream, const char *why)
     set_state(stream, SBX_GONE);
     if (stream->setup.on_gone != NULL)
         stream->setup.on_gone(stream->setup.owner);
-}
-
-static struct pw_loop *loop_of(const struct sbx_stream *stream)
-{
-    return pw_thread_loop_get_loop(sbx_connection_loop(stream->connection));
 }
 
 /* With 0: never. */
@@ -89,7 +117,7 @@ static void on_connection_lost(void *data, const char *why)
     die(data, why);
 }
 
-/* Mono, stereo, 5.1 and 7.1 in GameStream's order: stagebox.layout.POSITIONS. */
+/* Mono, stereo, 5.1 and 7.1 in GameStream's order: stagebox.layout.POSITIONS; more have none. */
 static void set_positions(struct spa_audio_info_raw *format)
 {
     static const uint32_t surround[] = {
@@ -97,8 +125,10 @@ static void set_positions(struct spa_audio_info_raw *format)
         SPA_AUDIO_CHANNEL_RL, SPA_AUDIO_CHANNEL_RR, SPA_AUDIO_CHANNEL_SL, SPA_AUDIO_CHANNEL_SR,
     };
 
-    for (uint32_t i = 0; i < format->channels && i < SPA_N_ELEMENTS(surround); i++)
-        format->position[i] = surround[i];
+    for (uint32_t i = 0; i < format->channels; i++) {
+        const bool has_place = format->channels <= SPA_N_ELEMENTS(surround);
+        format->position[i] = has_place ? surround[i] : SPA_AUDIO_CHANNEL_AUX0 + i;
+    }
     if (format->channels == 1)
         format->position[0] = SPA_AUDIO_CHANNEL_MONO;
 }
@@ -336,6 +366,23 @@ static const struct pw_stream_events events = {
 /* --- the control threads' side ----------------------------------------------------------- */
 
 /* With the loop locked. */
+static void stop_timer(struct sbx_stream *stream, struct spa_source **timer)
+{
+    if (*timer != NULL)
+        pw_loop_destroy_source(loop_of(stream), *timer);
+    *timer = NULL;
+}
+
+/* With the loop locked. */
+static int init_telling(struct sbx_stream *stream)
+{
+    if (stream->setup.tell == NULL)
+        return 0;
+    stream->teller = pw_loop_add_timer(loop_of(stream), on_time_to_tell, stream);
+    return stream->teller != NULL ? 0 : -ENOMEM;
+}
+
+/* With the loop locked. */
 static int init_target(struct sbx_stream *stream, const char *target)
 {
     stream->sink_id = SPA_ID_INVALID;
@@ -382,6 +429,8 @@ int sbx_stream_init(struct sbx_stream *stream, sbx_connection *connection,
     } else {
         stream->pw = pw_stream_new(core, pw_properties_get(props, PW_KEY_NODE_NAME), props);
         result = stream->pw != NULL ? init_target(stream, setup->target) : -errno;
+        if (result == 0)
+            result = init_telling(stream);
         sbx_connection_watch(connection, &stream->watch);
     }
     pw_thread_loop_unlock(loop);
@@ -479,9 +528,8 @@ void sbx_stream_close(struct sbx_stream *stream)
     atomic_store(&stream->state, SBX_SHUT);
     sbx_connection_unwatch(&stream->watch);
     spa_list_init(&stream->watch.link);
-    if (stream->timer != NULL)
-        pw_loop_destroy_source(loop_of(stream), stream->timer);
-    stream->timer = NULL;
+    stop_timer(stream, &stream->timer);
+    stop_timer(stream, &stream->teller);
     pw_thread_loop_unlock(loop);
 
     settle(stream, loop);

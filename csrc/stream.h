@@ -16,6 +16,8 @@ struct sbx_stream_setup {
     const struct pw_stream_events *rt_events; /* the data thread's callback */
     void *rt_data;
     void (*on_gone)(void *owner); /* loop thread, once; may be NULL */
+    void (*tell)(void *owner);    /* loop thread: each second while it streams, and once when it
+                                   * is idle again; may be NULL */
     void *owner;
 };
 
@@ -38,6 +40,7 @@ struct sbx_stream {
     int settling;     /* the answer that it waits for before it goes */
     unsigned answers; /* how many came */
     char error[SBX_ERROR_SIZE];
+    struct spa_source *teller; /* a timer, of one that has something to tell */
 
     /* of one with a target, with the loop locked */
     char *target;             /* a copy */

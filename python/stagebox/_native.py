@@ -389,9 +389,8 @@ class Feed:
     def take(self) -> bytes:
         """Return the records that wait, as they are; OverflowError if too many did."""
         handle, connection = self._held
-        size = 4096
+        records, size = self._ffi.NULL, 0  # mostly there is nothing
         while True:
-            records = self._ffi.new("uint8_t[]", size)
             waiting = self._lib.sbx_graph_take(handle, records, size)
             if waiting == self._lib.SBX_DEAD:
                 raise DaemonAbsent(f"the PipeWire daemon is gone: {connection.reason(errno.EPIPE)}")
@@ -401,7 +400,7 @@ class Feed:
                 raise OverflowError("nobody took the records for too long: begin anew")
             if waiting <= size:
                 return bytes(self._ffi.buffer(records, waiting))
-            size = waiting
+            records, size = self._ffi.new("uint8_t[]", waiting), waiting
 
     def set(self, key: str, value: str | None) -> None:
         """Ask the session manager to set a property of the whole graph, None to remove it."""
@@ -443,11 +442,18 @@ class Made:
         self._error = error[0]
 
     @classmethod
-    def link(cls, connection: Connection, output: Port, into: Port) -> Made:
-        """Link two ports."""
+    def link(
+        cls, connection: Connection, output: Port, into: Port, *, passive: bool = False
+    ) -> Made:
+        """Link two ports. What a passive link leads from goes idle as if nobody listened.
+
+        A daemon from 0.3.70 on has only links passive that lead from a sink or a source to a
+        passive node, whatever is asked for.
+        """
         ends = {"output": output, "input": into}
         properties = {f"link.{end}.node": str(port.node) for end, port in ends.items()}
         properties |= {f"link.{end}.port": str(port.id) for end, port in ends.items()}
+        properties |= {"link.passive": "true"} if passive else {}
         return cls(connection, _extension().lib.SBX_LINK, properties)
 
     @classmethod
@@ -501,8 +507,25 @@ def frames_of(pcm: Pcm, channels: int) -> tuple[Any, int]:
 # --- a capture ------------------------------------------------------------------------------
 
 
+class Measured(NamedTuple):
+    """What `Capture.measurer` measures."""
+
+    frames: int
+    newest_ns: int
+    """When the last quantum began."""
+    absent: int
+    """Frames lost and missed until now."""
+    peaks: list[float]
+    """Of each channel."""
+    squares: list[float]
+    """Their sum, of each channel."""
+
+
 class Capture:
-    """A capture's C object. Any thread; one reader at a time gets an unbroken sequence."""
+    """A capture's C object. Any thread; one reader at a time gets an unbroken sequence.
+
+    With a quantum of 0 frames it only looks on, see stagebox.h.
+    """
 
     def __init__(
         self,
@@ -616,6 +639,32 @@ class Capture:
             self._short_blocks = self._longest_short = 0
         # What is much too large is not kept for the sake of what is in it.
         return pcm[:count].copy() if count * 2 < len(pcm) else pcm[:count]
+
+    def measurer(self) -> Callable[[], Measured]:
+        """Return what measures all that waits and forgets it, see stagebox.h.
+
+        For one thread, the only reader; it raises as `next_block` does. What it needs is made once:
+        twenty times a second, on caches gone cold, all else that is touched is what it costs.
+        """
+        ffi, lib, channels = self._ffi, self._lib, self._channels
+        peaks, squares = ffi.new("float[]", channels), ffi.new("float[]", channels)
+        measured = ffi.new("struct sbx_measured *")
+        unpack = ffi.unpack
+
+        def measure() -> Measured:
+            handle = self.handle
+            result = lib.sbx_capture_measure(handle, peaks, squares, measured)
+            if result < 0:
+                raise self._end(handle, result)
+            return Measured(
+                measured.frames,
+                measured.newest_ns,
+                measured.absent,
+                unpack(peaks, channels),
+                unpack(squares, channels),
+            )
+
+        return measure
 
     def fill(self, pcm: NDArray[np.float32], deadline: Deadline) -> int:
         """Wait for as many frames as `pcm` has, and copy them; across losses.

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
 _NUMBER: Final = struct.Struct("=I")
 _TYPE_PREFIX: Final = "PipeWire:Interface:"
+_MIC_COUNTERS: Final = {
+    "underruns": "stagebox.underruns",
+    "lost_frames": "stagebox.lost-frames",
+    "depth_frames": "stagebox.depth-frames",
+}
+"""What csrc/mic.c tells of a microphone, as properties of its node."""
 _SETTINGS: Final = {
     "rate_hz": "clock.rate",
     "quantum_frames": "clock.quantum",
@@ -151,6 +157,21 @@ class Port:
     """Its own."""
     channel: str
     """"FL", "MONO", "AUX0" …; "" where it does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicCounters:
+    """What a microphone of stagebox's tells of itself, whichever process presents it.
+
+    It does so once a second while it is recorded, and when that ends.
+    """
+
+    underruns: int
+    """Cycles that had less than a quantum to play."""
+    lost_frames: int
+    """Cut from the oldest to bound the delay."""
+    depth_frames: int
+    """What waited in its ring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +344,32 @@ class GraphState:
             at for at, other in self._nodes.items() if other.props.get("node.link-group") == group
         }
         return {*node.links.values(), *(halves if group else ())}
+
+    def microphones(self) -> Iterator[tuple[Source, MicCounters]]:
+        """Each microphone of stagebox's, and what it tells of itself.
+
+        That is no part of a `Source`: whoever watches the graph would be told of it each second.
+        """
+        for (number, _), item in self._items.items():
+            props = self._nodes[number].props
+            if isinstance(item, Source) and _MIC_COUNTERS["underruns"] in props:
+                counters = {name: _number(props, key) for name, key in _MIC_COUNTERS.items()}
+                yield item, MicCounters(**{name: max(0, n) for name, n in counters.items()})
+
+    def plays_through(self, number: int) -> tuple[Port, ...]:
+        """A node's output ports, by its number; a sink's are its monitor's."""
+        node = self._nodes.get(number)
+        return tuple(node.outputs.values()) if node else ()
+
+    def linked_to(self, number: int) -> tuple[int, ...]:
+        """The nodes that a node's outputs are linked to, each once."""
+        node = self._nodes.get(number)
+        return tuple(dict.fromkeys(node.links.values())) if node else ()
+
+    def property_of(self, number: int, key: str) -> str:
+        """What a node says; "" where it does not, or there is none."""
+        node = self._nodes.get(number)
+        return node.props.get(key, "") if node else ""
 
     def inputs_of(self, key: str, value: str) -> tuple[Port, ...]:
         """The input ports of the node that has this property."""

@@ -28,7 +28,7 @@ def test_every_example_runs_and_they_run_side_by_side(private_graph: PrivateGrap
     for name, example in running.items():
         printed, complaints = example.communicate(timeout=60)
         assert (example.returncode, complaints) == (0, ""), name
-        assert re.search(r"Stats\(|Snapshot\(", printed.splitlines()[-1]), name
+        assert re.search(r"Stats\(|Snapshot\(|Reading\(", printed.splitlines()[-1]), name
 
 
 def test_there_are_examples() -> None:

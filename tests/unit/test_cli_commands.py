@@ -35,7 +35,18 @@ def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["record"], ["mic"], ["devices"], ["apps"], ["doctor"], ["restore"], ["demo"]]
+    "command",
+    [
+        [],
+        ["record"],
+        ["mic"],
+        ["devices"],
+        ["apps"],
+        ["monitor"],
+        ["doctor"],
+        ["restore"],
+        ["demo"],
+    ],
 )
 def test_every_help_has_one_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -70,6 +81,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["doctor", "--watch"],
         ["restore", "sink"],
         ["record", "--own-sink", "--app", "music", "x.wav"],
+        ["monitor", "--seconds", "0"],
     ],
 )
 def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from stagebox.graph import (
     Sink,
     Source,
 )
-from stagebox.graph_state import GraphState, differences
+from stagebox.graph_state import GraphState, MicCounters, differences
 
 CORE, NODE, CLIENT, PORT, LINK, METADATA = (
     f"PipeWire:Interface:{kind}" for kind in ("Core", "Node", "Client", "Port", "Link", "Metadata")
@@ -352,3 +352,42 @@ def test_sinks_are_in_the_order_in_which_they_would_be_the_default(told: Told) -
     add_node(told, 2, "low", **{"priority.session": "5"})
     add_node(told, 3, "high", **{"priority.session": "1000"})
     assert told.state.sinks_by_priority() == ["high", "low", "none"]
+
+
+def tell_of_mic(told: Told, underruns: str) -> None:
+    props = {"stagebox.underruns": underruns, "stagebox.lost-frames": "96"}
+    props |= {"stagebox.depth-frames": "480", "media.class": "Audio/Source", "node.name": "mic"}
+    told("node", 30, "running", *(text for item in props.items() for text in item))
+
+
+def test_what_a_microphone_tells_of_itself_changes_no_source(told: Told) -> None:
+    told("global", 30, NODE, media_class="Audio/Source")
+    tell_of_mic(told, "1")
+    before = told.state.snapshot()
+    told.changes.clear()
+    tell_of_mic(told, "2")
+    assert told.changes == []
+    assert told.state.snapshot() == before
+    assert list(told.state.microphones()) == [(before.sources[0], MicCounters(2, 96, 480))]
+
+
+def test_no_other_source_is_a_microphone_of_ours(told: Told) -> None:
+    told("global", 30, NODE, media_class="Audio/Source")
+    told("node", 30, "running", media_class="Audio/Source", node_name="line-in")
+    assert len(told.state.snapshot().sources) == 1
+    assert list(told.state.microphones()) == []
+
+
+def test_a_nodes_links_ports_and_properties_are_known_by_its_number(told: Told) -> None:
+    add_speakers(told)
+    add_player(told, node_name="player")
+    told("global", 21, PORT, node_id="20", port_direction="out", audio_channel="FL")
+    for number in (40, 41):  # one for each channel
+        told("global", number, LINK, link_output_node="20", link_input_node="10")
+    assert told.state.linked_to(20) == (10,)
+    assert [port.channel for port in told.state.plays_through(20)] == ["FL"]
+    assert told.state.property_of(20, "node.name") == "player"
+    told("removed", 20)
+    assert not told.state.linked_to(20)
+    assert not told.state.plays_through(20)
+    assert not told.state.property_of(20, "node.name")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from stagebox import StageboxError
 
-from . import apps, demo, devices, doctor, mic, record, restore
+from . import apps, demo, devices, doctor, mic, monitor, record, restore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     version = importlib.metadata.version("stagebox")
     parser.add_argument("--version", action="version", version=f"stagebox {version}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (record, mic, devices, apps, doctor, restore, demo):
+    for module in (record, mic, devices, apps, monitor, doctor, restore, demo):
         command = commands.add_parser(
             module.NAME,
             help=module.HELP,

@@ -13,28 +13,23 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from .bars import FALL_DB_PER_S, FLOOR_DBFS, colour
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
 
-_FLOOR_DBFS: Final = -60.0
-_FALL_DB_PER_S: Final = 24.0
-"""How fast a level falls once the sound is gone: slow enough for the eye."""
-
 _REFRESH_S: Final = 1 / 15
 _WIDTH: Final = 40
-
-_COLOURS: Final = ((-6.0, "red"), (-18.0, "yellow"), (_FLOOR_DBFS, "green"))
-"""From which peak on a bar has which colour: the usual ones of a stage desk."""
 
 
 def peaks_dbfs(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each channel's peak in dB relative to 1.0, from the meter's floor up."""
     sound = np.where(np.isfinite(pcm), pcm, 0)  # as the microphone plays it
     peaks = np.abs(sound).max(axis=0, initial=0)
-    return np.asarray(20 * np.log10(np.maximum(peaks, 10 ** (_FLOOR_DBFS / 20))), np.float32)
+    return np.asarray(20 * np.log10(np.maximum(peaks, 10 ** (FLOOR_DBFS / 20))), np.float32)
 
 
 class Meter:
@@ -44,7 +39,7 @@ class Meter:
         """One bar for each label; `total_s` seconds are to come, None for nobody knows."""
         self._labels = labels
         self._total_s = total_s
-        self._levels = np.full(len(labels), _FLOOR_DBFS, np.float32)
+        self._levels = np.full(len(labels), FLOOR_DBFS, np.float32)
         self._drawn_at = time.monotonic()
         self._live = Live(console=Console(file=sys.stderr), auto_refresh=False, transient=True)
 
@@ -54,18 +49,18 @@ class Meter:
         now = time.monotonic()
         if now - self._drawn_at >= _REFRESH_S:
             self._live.update(self._drawing(elapsed_s, note), refresh=True)
-            fallen = self._levels - _FALL_DB_PER_S * (now - self._drawn_at)
-            self._levels = np.maximum(fallen, _FLOOR_DBFS).astype(np.float32)
+            fallen = self._levels - FALL_DB_PER_S * (now - self._drawn_at)
+            self._levels = np.maximum(fallen, FLOOR_DBFS).astype(np.float32)
             self._drawn_at = now
 
     def _drawing(self, elapsed_s: float, note: str) -> Group:
         bars = Table.grid(padding=(0, 1))
         for label, level in zip(self._labels, self._levels.tolist(), strict=True):
             bar = ProgressBar(
-                total=-_FLOOR_DBFS,
-                completed=level - _FLOOR_DBFS,
+                total=-FLOOR_DBFS,
+                completed=level - FLOOR_DBFS,
                 width=_WIDTH,
-                complete_style=_colour(level),
+                complete_style=colour(level),
                 finished_style="red",
             )
             bars.add_row(f"{label:>4}", bar, _written(level))
@@ -87,12 +82,8 @@ class Meter:
         self._live.stop()
 
 
-def _colour(level_dbfs: float) -> str:
-    return next((colour for least, colour in _COLOURS if level_dbfs >= least), "green")
-
-
 def _written(level_dbfs: float) -> str:
-    return f"{level_dbfs:5.1f} dBFS" if level_dbfs > _FLOOR_DBFS else "  -inf dBFS"
+    return f"{level_dbfs:5.1f} dBFS" if level_dbfs > FLOOR_DBFS else "  -inf dBFS"
 
 
 def _clock(seconds: float) -> str:

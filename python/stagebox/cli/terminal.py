@@ -95,10 +95,10 @@ def live_table(titles: Sequence[str], empty: str) -> AbstractContextManager[Call
 def plain_table(titles: Sequence[str], rows: Rows) -> str:
     """Return lines whose columns begin below each other, nothing left out."""
     lines = [tuple(map(shown, row)) for row in (titles, *rows)]
-    widths = [max(map(_cells, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(cells, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         _GAP.join(
-            cell + " " * (width - _cells(cell)) for cell, width in zip(line, widths, strict=True)
+            cell + " " * (width - cells(cell)) for cell, width in zip(line, widths, strict=True)
         ).rstrip()
         for line in lines
     )
@@ -111,8 +111,10 @@ def shown(text: str) -> str:
     )
 
 
-def _cells(text: str) -> int:
-    """How many columns of a terminal it takes."""
+def cells(text: str) -> int:
+    """Return how many columns of a terminal it takes."""
+    if text.isascii():
+        return len(text)
     return sum(_width(character) for character in text)
 
 
