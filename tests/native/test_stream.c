@@ -94,7 +94,8 @@ static void open_all(sbx_connection *connection)
     int error = 0;
 
     capture = open_capture(connection);
-    mic = sbx_mic_open(connection, CHANNELS, "stagebox-mic", "Microphone", NULL, 3000, QUANTUM, &error);
+    mic = sbx_mic_open(connection, CHANNELS, "stagebox-mic", "Microphone", NULL, 3000, QUANTUM,
+                       &error);
     CHECK(mic != NULL && error == 0);
     CHECK(sbx_mic_wait_open(mic, TIMEOUT_MS) == 1);
 }

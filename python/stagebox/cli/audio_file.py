@@ -31,8 +31,9 @@ _VORBIS_ORDER: Final = {6: (0, 2, 1, 4, 5, 3), 8: (0, 2, 1, 6, 7, 4, 5, 3)}
 
 _BLOCK_FRAMES: Final = 1 << 14
 
-_LEAST_RATE_HZ: Final = 1000
-"""Below it nothing is sound, and resampling makes gigabytes of a block: 48 000 frames of each."""
+_RATES_HZ: Final = range(1000, 1_000_001)
+"""Below it nothing is sound, and resampling makes gigabytes of a block: 48 000 frames of each.
+Above it nothing is either, and a loop of a short file would take for ever to make a frame."""
 
 # Half of the power of what is in the middle or behind goes to each side; LFE to neither.
 _HALF_POWER: Final = math.sqrt(0.5)
@@ -130,7 +131,7 @@ class Reader:
         if not self._file.frames:
             self._file.close()
             raise ValueError(f"{path}: there is no sound in it")
-        if self._file.samplerate < _LEAST_RATE_HZ:
+        if self._file.samplerate not in _RATES_HZ:
             self._file.close()
             raise ValueError(f"{path}: {self._file.samplerate} Hz is no rate of a sound")
         self._channels = channels
