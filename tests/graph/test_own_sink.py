@@ -8,7 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, partialmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -505,13 +505,15 @@ def test_a_session_manager_that_has_not_heard_of_its_end_is_told_by_the_next_sta
 def test_without_a_session_manager_a_restore_says_so_and_the_next_does_it(
     private_graph: PrivateGraph, headset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stagebox._native.OPEN_TIMEOUT", 0.5)
     with another_process(private_graph) as process:
         wait_until_remembered(private_graph, OWN_SINK)
         kill(process)
     private_graph.processes[-1].kill()
-    with pytest.raises(PipeWireUnavailable, match="no session manager"):
-        claims.restore(private_graph.remote)
+    impatient = partialmethod(claims.Desk.settle, timeout=0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(claims.Desk, "settle", impatient)
+        with pytest.raises(PipeWireUnavailable, match="no session manager"):
+            claims.restore(private_graph.remote)
     private_graph.restart_manager()
     wait_until("the choice", lambda: claims.restore(private_graph.remote))
     wait_for_default(private_graph, headset)
