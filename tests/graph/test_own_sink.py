@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial, partialmethod
 from typing import TYPE_CHECKING
 
@@ -43,11 +44,14 @@ from tests.graph.conftest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from stagebox.testing import PrivateGraph
     from tests.graph.conftest import Applications
+
+    Rounds = Callable[[int, int], int]
+    Figure = Callable[[str], None]
 
 AUTO = "auto"
 """pw-play's target for the default."""
@@ -529,6 +533,34 @@ def test_a_session_manager_that_comes_back_finds_it(
         applications.play(tone(1000, 60), target=AUTO)
         wait_until("sound", lambda: plays(capture))
     wait_for_default(private_graph, private_graph.sink)
+
+
+def test_whatever_programs_do_the_users_last_choice_comes_back(
+    private_graph: PrivateGraph, headset: str, rounds: Rounds, figure: Figure
+) -> None:
+    chance = random.Random(1)
+    chosen, killed = headset, 0
+    with ExitStack() as programs:
+        running: list[subprocess.Popen[str]] = []
+        for _ in range(rounds(10, 300)):
+            act = chance.choice(["open", "open", "open", "end", "kill", "choose"])
+            if act == "open" and len(running) < 4:
+                running.append(programs.enter_context(another_process(private_graph)))
+            elif act == "end" and running:
+                end(running.pop(chance.randrange(len(running))))
+            elif act == "kill" and running:
+                kill(running.pop(chance.randrange(len(running))))
+                killed += 1
+            elif act == "choose":
+                chosen = chance.choice([headset, private_graph.sink])
+                private_graph.configure_default("sink", chosen)
+        for program in running:
+            end(program)
+    claims.restore(private_graph.remote)
+    assert default(private_graph) == chosen
+    assert claims.holders(private_graph.remote) == ()
+    assert not any(name.startswith(OWN_SINK) for name in private_graph.node_names())
+    figure(f"{killed} programs killed; the user's last choice is the default")
 
 
 # --- who hears it ---------------------------------------------------------------------------
