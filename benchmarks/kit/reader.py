@@ -2,14 +2,17 @@
 
     python -m benchmarks.kit.reader CONTENDER --quantum 256 --seconds 5 --log FILE
 
-It notes when it held which frames, and prints what that cost as a line of JSON. PULSE_SOURCE says
-what the PulseAudio clients record. The contenders' settings are the lowest latency that each
-offers at that quantum; `SETTINGS` states them.
+With a log it notes there when it held which frames. Without one it only counts them, as noting
+costs a good part of what reading does, and looks at a block after the warm-up and one before the
+end: the marks. It prints what it took, and the marks, as a line of JSON. PULSE_SOURCE says what the
+PulseAudio clients record. The contenders' settings are the lowest latency that each offers at that
+quantum; `SETTINGS` states them.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -25,7 +28,7 @@ import numpy as np
 from .busy import busy_threads
 from .cpu import cpu_s
 from .graph import SINK
-from .timeline import RATE_HZ, BlockLog
+from .timeline import RATE_HZ, BlockLog, FrameCount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,12 +197,14 @@ CONTENDERS: Final[dict[str, type[Contender]]] = {
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Read for a while; return what it cost after the warm-up."""
     log = BlockLog()
+    count = FrameCount()
     clock = time.monotonic_ns
 
     def note(pcm: NDArray[np.float32]) -> None:
         log.note(clock(), pcm)
 
-    contender = CONTENDERS[options.contender](options.quantum, note)
+    keep = note if options.log else count.note
+    contender = CONTENDERS[options.contender](options.quantum, keep)
     begin = time.monotonic()
     costs: list[tuple[float, float, float]] = []
 
@@ -208,6 +213,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         own = time.process_time() + sum(map(cpu_s, contender.helpers))
         server = cpu_s(options.server) if options.server else 0.0
         costs.append((time.monotonic(), own, server))
+        count.ask()
 
     timers = [
         threading.Timer(after, look) for after in (WARM_UP_S, options.seconds - WARM_UP_S / 5)
@@ -218,13 +224,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         contender.run(begin + options.seconds)
     for timer in timers:
         timer.join()
-    log.save(options.log)
+    if options.log:
+        log.save(options.log)
     (since, own, server), (end, own_end, server_end) = costs
     return {
         "cpu_s": own_end - own,
         "server_cpu_s": server_end - server,
         "wall_s": end - since,
         "lost": contender.lost,
+        "marks": [dataclasses.asdict(mark) for mark in count.marks],
     }
 
 
@@ -234,7 +242,7 @@ def main() -> int:
     parser.add_argument("contender", choices=CONTENDERS)
     parser.add_argument("--quantum", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--log", type=Path, help="note every block there, not only how many frames")
     parser.add_argument("--busy", type=int, default=0, help="threads that compute meanwhile")
     parser.add_argument("--server", type=int, default=0, help="a process whose CPU counts, too")
     print(json.dumps(measure(parser.parse_args())))

@@ -6,6 +6,7 @@ silence. A log is a file of `BLOCK` records, one for each block written or held.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -50,6 +51,94 @@ class BlockLog:
     def save(self, path: Path) -> None:
         """Write it where `Blocks.load` finds it."""
         self._blocks[: self._count].tofile(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment of a reader's at which it held sound.
+
+    Attributes:
+        time_ns: CLOCK_MONOTONIC.
+        number: of the newest frame it held.
+        frames: that it had been given until then, silence among them.
+    """
+
+    time_ns: int
+    number: int
+    frames: int
+
+
+def marks_of(log: NDArray[Any]) -> list[Mark]:
+    """Return the marks that a log's entries make: those that end in sound."""
+    numbers = np.rint(log["last"].astype(np.float64) * RAMP_SCALE).astype(np.int64)
+    given = np.cumsum(log["frames"], dtype=np.int64)
+    return [
+        Mark(int(log["time_ns"][at]), int(numbers[at]), int(given[at]))
+        for at in np.flatnonzero(numbers > 0)
+    ]
+
+
+class FrameCount:
+    """Counts a reader's frames: all that it does with a block is to add its length.
+
+    A log entry for each would cost a good part of what reading does. So samples are looked at for
+    a mark alone.
+    """
+
+    def __init__(self) -> None:
+        self.marks: list[Mark] = []
+        self._frames = 0
+        self._asked = False
+
+    def ask(self) -> None:
+        """Have the next block that ends in sound leave a mark. Any thread."""
+        self._asked = True
+
+    def note(self, pcm: NDArray[np.float32]) -> None:
+        """Count a block, `(frames, channels)`. The reader's thread."""
+        self._frames += len(pcm)
+        if self._asked:
+            self._mark(pcm)
+
+    def _mark(self, pcm: NDArray[np.float32]) -> None:
+        number = round(pcm[-1, 0].item() * RAMP_SCALE) if len(pcm) else 0
+        if number > 0:
+            self._asked = False
+            self.marks.append(Mark(time.monotonic_ns(), number, self._frames))
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """How much of what there was a reader read.
+
+    Attributes:
+        frames: that it was given, silence among them.
+        played: that the player numbered meanwhile.
+        due: that a sink plays in that time.
+    """
+
+    frames: int
+    played: int
+    due: float
+
+    @classmethod
+    def between(cls, first: Mark, last: Mark) -> Self:
+        """Of what came after one mark, until another."""
+        return cls(
+            last.frames - first.frames,
+            last.number - first.number,
+            (last.time_ns - first.time_ns) * RATE_HZ / 1e9,
+        )
+
+    @property
+    def lost(self) -> int:
+        """Frames that were numbered and not read."""
+        return max(0, self.played - self.frames)
+
+    @property
+    def share(self) -> float:
+        """Of what there was: by the player's numbers or by the time, whichever says more."""
+        return self.frames / max(self.played, self.due)
 
 
 def ramp(first: int, frames: int) -> NDArray[np.float32]:

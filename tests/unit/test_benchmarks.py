@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -21,11 +22,18 @@ from benchmarks.kit.timeline import (
     BLOCK,
     BlockLog,
     Blocks,
+    FrameCount,
+    Mark,
+    Read,
     ages_ms,
     latencies_ms,
+    marks_of,
     percentile,
     ramp,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -101,6 +109,87 @@ def test_a_packet_is_found_in_a_recording_by_its_samples(tmp_path: Path) -> None
     log = np.zeros(4, BLOCK)
     log["frames"], log["time_ns"] = [20, 20, 20, 0], [100, 200, 300, 0]
     assert held_when(decoded, log, pcm).tolist() == [100, 0, 200]
+
+
+# --- counting ------------------------------------------------------------------------------------
+
+
+def counted(*blocks: NDArray[np.float32]) -> list[Mark]:
+    """The marks of a count that is asked for one at its first and at its last block."""
+    count = FrameCount()
+    for block in blocks:
+        if block is blocks[0] or block is blocks[-1]:
+            count.ask()
+        count.note(block)
+    return count.marks
+
+
+def read(*blocks: NDArray[np.float32]) -> Read:
+    """What a count makes of the blocks after the first one."""
+    first, last = counted(*blocks)
+    return Read.between(first, last)
+
+
+SILENCE = np.zeros((50, 2), np.float32)
+
+
+def test_a_count_of_all_that_was_played_has_lost_nothing() -> None:
+    found = read(ramp(1, 100), ramp(101, 50), ramp(151, 200))
+    assert (found.frames, found.played, found.lost) == (250, 250, 0)
+
+
+def test_frames_between_two_counted_blocks_are_lost() -> None:
+    assert read(ramp(1, 100), ramp(151, 100)).lost == 50
+
+
+def test_frames_lost_inside_a_counted_block_are_lost() -> None:
+    assert read(ramp(1, 100), ramp(101, 199)[::2], ramp(300, 100)).lost == 99
+
+
+def test_silence_that_a_reader_was_given_is_read() -> None:
+    found = read(ramp(1, 100), SILENCE, ramp(101, 100))
+    assert (found.frames, found.played, found.lost) == (150, 100, 0)
+
+
+def test_a_mark_waits_for_a_block_that_ends_in_sound() -> None:
+    count = FrameCount()
+    count.ask()
+    for block in (SILENCE, SILENCE[:0], ramp(1, 100), ramp(101, 100)):
+        count.note(block)
+    ((number, frames),) = [(mark.number, mark.frames) for mark in count.marks]
+    assert (number, frames) == (100, 150)
+
+
+def test_a_count_that_nobody_asks_looks_at_no_sample() -> None:
+    class Unseen:
+        def __len__(self) -> int:
+            return 100
+
+    count = FrameCount()
+    count.note(Unseen())  # type: ignore[arg-type]
+    count.ask()
+    count.note(ramp(1, 10))
+    assert count.marks[0].frames == 110
+
+
+def test_cycles_that_never_came_are_missing_by_the_time() -> None:
+    found = Read.between(Mark(0, 1, 0), Mark(1_000_000_000, 36_001, 36_000))
+    assert (found.lost, found.due, found.share) == (0, 48_000, 0.75)
+
+
+def test_frames_that_were_lost_are_missing_though_time_was_short() -> None:
+    assert Read.between(Mark(0, 1, 0), Mark(1_000_000, 1001, 750)).share == 0.75
+
+
+def test_a_log_leaves_the_marks_that_a_count_leaves() -> None:
+    log = BlockLog()
+    sounds = (SILENCE, ramp(1, 100), SILENCE, ramp(101, 100))
+    for ms, block in enumerate(sounds):
+        log.note(ms * 1_000_000, block)
+    assert marks_of(log._blocks) == [Mark(1_000_000, 100, 150), Mark(3_000_000, 200, 300)]
+    asked = counted(*sounds[1:])
+    assert [mark.number for mark in asked] == [100, 200]
+    assert asked[1].frames - asked[0].frames == 150
 
 
 # --- turns ---------------------------------------------------------------------------------------
