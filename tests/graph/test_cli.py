@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture(scope="module")
 def graph() -> Iterator[PrivateGraph]:
@@ -59,6 +57,7 @@ def loud(pcm: NDArray[np.float32]) -> bool:
 # --- record ------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_record_writes_exactly_the_frames_and_the_tone(
     graph: PrivateGraph, applications: Applications, tmp_path: Path
 ) -> None:
@@ -84,6 +83,7 @@ def test_record_formats_and_channels(
     assert read(path).shape == (14_400, channels)
 
 
+@pytest.mark.alone
 def test_record_to_a_pipe_is_raw_and_exact(graph: PrivateGraph, applications: Applications) -> None:
     applications.play(tone(1000, 4))
     code, out, err = run(graph, "record", "-", "--seconds", "1.5", "--channels", "1")
@@ -215,6 +215,7 @@ def test_mic_on_a_terminal_shows_how_far_it_is(graph: PrivateGraph, tmp_path: Pa
 # --- mic -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_mic_plays_a_file_that_an_application_records(
     graph: PrivateGraph, applications: Applications, tmp_path: Path
 ) -> None:
@@ -231,6 +232,7 @@ def test_mic_plays_a_file_that_an_application_records(
     assert np.abs(pcm[:, 0] - pcm[:, 1]).max() < 0.05
 
 
+@pytest.mark.alone
 def test_mic_plays_samples_from_a_pipe(graph: PrivateGraph, applications: Applications) -> None:
     pipe = subprocess.PIPE
     arguments = ["mic", "-", "--channels", "1", "--name", "pipe-mic"]
@@ -285,6 +287,7 @@ def test_mic_says_when_its_daemon_dies_and_goes_on(
 FILES = {"desktop-out.wav", "voice-in.wav", "stagebox-demo.png"}
 
 
+@pytest.mark.alone
 def test_the_demo_proves_both_ways(tmp_path: Path, graph: PrivateGraph) -> None:
     with tempfile.TemporaryDirectory(prefix="sb-") as scratch:
         arguments = ["demo", "--out", tmp_path / "out", "--seconds", "1.5"]
@@ -305,6 +308,7 @@ def test_the_demo_proves_both_ways(tmp_path: Path, graph: PrivateGraph) -> None:
     assert picture.std() > 0.1
 
 
+@pytest.mark.alone
 def test_the_demo_fails_when_one_way_is_wrong(
     graph: PrivateGraph,
     tmp_path: Path,
