@@ -104,7 +104,8 @@ sbx_mic *sbx_mic_open(sbx_connection *connection, uint32_t channels, const char 
                       uint32_t quantum_frames, int *error)
 {
     struct sbx_mic *mic = aligned_alloc(_Alignof(struct sbx_mic), sizeof(*mic));
-    struct pw_properties *props = describe(name, description, claim, session_priority, quantum_frames);
+    struct pw_properties *props =
+        describe(name, description, claim, session_priority, quantum_frames);
 
     *error = -ENOMEM;
     if (mic == NULL || props == NULL)
