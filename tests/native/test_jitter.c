@@ -3,7 +3,7 @@
 
 #include "check.h"
 
-#define MS(n) ((int64_t)(n)*1000000)
+#define MS(n) ((int64_t)(n) * 1000000)
 #define QUANTUM 256U
 #define CYCLE_NS sbx_frames_to_ns(QUANTUM)
 #define BLOCK 960U
