@@ -375,9 +375,15 @@ def test_the_graph_keeps_its_quantum(graph: PrivateGraph, applications: Applicat
 
 @pytest.mark.alone
 def test_it_takes_less_than_2_percent_of_a_processor(
-    graph: PrivateGraph, applications: Applications, figure: Callable[[str], None]
+    graph: PrivateGraph,
+    applications: Applications,
+    rounds: Callable[[int, int], int],
+    figure: Callable[[str], None],
 ) -> None:
     """The best of some windows: what others on this machine do makes all that runs dearer."""
+    windows = rounds(0, 8)
+    if not windows:
+        pytest.skip("a time of a machine that does nothing else: with --full")
 
     def force_quantum(frames: int) -> None:
         setting = ["pw-metadata", "-n", "settings", "0", "clock.force-quantum", str(frames)]
@@ -408,7 +414,7 @@ def test_it_takes_less_than_2_percent_of_a_processor(
             return (cpu_s(command.process.pid) - begin_s) / 2 * 100
 
         best = 100.0
-        for _ in range(8):
+        for _ in range(windows):
             best = min(best, percent())
             if best < 2:
                 break
