@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import secrets
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
@@ -387,7 +386,7 @@ def _open_of_applications(
     chosen = routing.choice(apps, except_apps)
     deadline = _native.Deadline(_native.OPEN_TIMEOUT)
     connection = _native.connect(remote, deadline)
-    route = secrets.token_hex(8)
+    route = os.urandom(8).hex()
     native = _native.Capture(connection, channels, None, route, quantum, deadline)
     with _native.closed_on_failure(native):
         wanted = functools.partial(routing.wanted, chosen=chosen, route=route)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
 
@@ -12,7 +12,6 @@ from .layout import MIC_CHANNEL_COUNTS, MIC_CHANNELS, SAMPLE_RATE
 from .unshared import Unshared
 
 if TYPE_CHECKING:
-    import os
     from types import TracebackType
 
     import numpy as np
@@ -229,7 +228,7 @@ def open_virtual_mic(
     quantum = arguments.quantum(quantum_frames)
     claims_default = arguments.word("default", default, "session")
     ranked = arguments.flag("make_default", make_default) and not claims_default
-    token = secrets.token_hex(8) if claims_default else None
+    token = os.urandom(8).hex() if claims_default else None
     deadline = _native.Deadline(_native.OPEN_TIMEOUT)
     connection = _native.connect(remote, deadline)
     native = _native.Mic(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import secrets
+import os
 from typing import TYPE_CHECKING
 
 from . import _native, claims, routing
@@ -17,8 +17,6 @@ from .layout import POSITIONS, SAMPLE_RATE
 from .ledger import OWN_SINK, Held
 
 if TYPE_CHECKING:
-    import os
-
     from .graph_state import GraphState
 
 
@@ -51,7 +49,7 @@ def opened(
     connection = _native.connect(remote, deadline)
     with contextlib.ExitStack() as undo:
         with claims.at_desk(connection.path) as desk:
-            held = Held(secrets.token_hex(8), desk.free_sink_name())
+            held = Held(os.urandom(8).hex(), desk.free_sink_name())
             sink = _native.Made.node(connection, _properties(held, channels))
             undo.callback(sink.close)
             if not desk.wait_for_sink(held.name, sink, deadline):

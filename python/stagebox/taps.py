@@ -8,7 +8,7 @@ links that are there without us: it must not join what somebody wants apart.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -60,7 +60,7 @@ class Tap:
         """How long ago the last quantum that was read had begun, at worst of the last 20 looks."""
         self.died = False
         """Somebody removed it from the graph, or the daemon has gone."""
-        self._route = _PREFIX + secrets.token_hex(8)
+        self._route = _PREFIX + os.urandom(8).hex()
         self._channels = POSITIONS.get(columns) or tuple(f"AUX{n}" for n in range(columns))
         self._capture = _native.Capture(
             connection,
