@@ -24,7 +24,7 @@ from .kit.timeline import RATE_HZ
 NAMES: Final = (*READERS[:2], HURRIED, LEAST, *READERS[2:])
 QUANTUM: Final = 256
 BUSY_THREADS: Final = 2
-TURN_S: Final = 2.0
+TURN_S: Final = 1.5
 LONG_TURN_S: Final = 6.0
 """Five of these are the half minute in which nothing may be lost."""
 OLDEST_MS: Final = 40.0
