@@ -30,7 +30,7 @@ demo: $(VENV)/.built
 
 test: lint
 	$(PYTHON) -m coverage erase
-	$(PYTHON) -m coverage run -m pytest -m 'not memcheck and not alone' -n 2
+	$(PYTHON) -m coverage run -m pytest -m 'not memcheck and not alone' -n 2 --dist worksteal
 	$(PYTHON) -m coverage run -m pytest -m alone
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report

@@ -180,7 +180,7 @@ def test_a_capture_that_is_forgotten_takes_its_router_with_it(private_graph: Pri
     wait_until("the router's end", lambda: threads_of_routers() == 0)
 
 
-def test_fifty_captures_leave_nothing(private_graph: PrivateGraph, play: Play) -> None:
+def test_twenty_captures_leave_nothing(private_graph: PrivateGraph, play: Play) -> None:
     play(MUSIC_HZ, "music")
 
     def hear() -> None:
@@ -191,7 +191,7 @@ def test_fifty_captures_leave_nothing(private_graph: PrivateGraph, play: Play) -
         hear()
     wait_until("the routers' end", lambda: threads_of_routers() == 0)
     before = Footprint.now()
-    for _ in range(50):
+    for _ in range(20):
         hear()
     wait_until("the routers' end", lambda: threads_of_routers() == 0)
     before.assert_grown_by_at_most(MEBIBYTE_KIB)
@@ -200,7 +200,7 @@ def test_fifty_captures_leave_nothing(private_graph: PrivateGraph, play: Play) -
 def test_applications_come_and_go(private_graph: PrivateGraph, play: Play) -> None:
     play(CALL_HZ, "call")
     with capture_of(private_graph, apps=["music"]) as capture:
-        for _ in range(3):
+        for _ in range(2):
             player = play(MUSIC_HZ, "music")
             wait_to_hear(capture, MUSIC_HZ)
             player.kill()

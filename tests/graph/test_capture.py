@@ -37,13 +37,12 @@ from tests.graph.conftest import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.alone
-
 
 # --- what is heard ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("channels", "seconds"), [(2, 10), (6, 3), (8, 3)])
+@pytest.mark.alone
 def test_a_ramp_arrives_whole(
     private_graph: PrivateGraph, applications: Applications, channels: int, seconds: int
 ) -> None:
@@ -125,6 +124,7 @@ def test_without_a_session_manager_a_capture_waits(private_graph: PrivateGraph) 
         assert capture.stats.state == "idle"
 
 
+@pytest.mark.alone
 def test_a_capture_without_target_follows_the_default_sink(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:
@@ -205,6 +205,7 @@ def test_a_target_that_several_sinks_are_called_is_refused_and_they_are_named(
         assert capture.next_chunk()
 
 
+@pytest.mark.alone
 def test_a_graph_at_44100_hz_is_captured_at_48000(tmp_path: Path) -> None:
     with PrivateGraph(rate_hz=44_100) as graph:
         applications = Applications(graph, tmp_path)
@@ -237,6 +238,7 @@ def wait_for_frames(capture: stagebox.AudioCapturer, frames: int) -> None:
 # --- time and loss ---------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_a_reader_asleep_for_a_second_loses_nothing(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:
@@ -266,6 +268,7 @@ def chunks_until_loss(capture: stagebox.AudioCapturer) -> list[Chunk]:
     return chunks
 
 
+@pytest.mark.alone
 def test_a_full_ring_counts_exactly_what_it_lost(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:
@@ -287,6 +290,7 @@ def test_a_full_ring_counts_exactly_what_it_lost(
     assert 0 < heard(after.pcm)[0] - heard(before.pcm)[-1] - 1 <= after.lost_frames
 
 
+@pytest.mark.alone
 def test_a_chunk_never_spans_a_loss(private_graph: PrivateGraph) -> None:
     ring, part, longest_quantum = 1 << 17, 60_000, 8192
     with open_audio_capture(remote=private_graph.remote) as capture:
@@ -297,6 +301,7 @@ def test_a_chunk_never_spans_a_loss(private_graph: PrivateGraph) -> None:
     assert ring - longest_quantum < part + sum(map(len, before)) <= ring
 
 
+@pytest.mark.alone
 def test_a_chunk_never_spans_a_pause_of_the_graph(private_graph: PrivateGraph) -> None:
     with open_audio_capture(quantum_frames=STEADY_FRAMES, remote=private_graph.remote) as capture:
         wait_for_frames(capture, 4 * STEADY_FRAMES)
@@ -316,6 +321,7 @@ def test_a_chunk_never_spans_a_pause_of_the_graph(private_graph: PrivateGraph) -
     assert longest_ns > STEADY_FRAMES * 500_000_000 // SAMPLE_RATE
 
 
+@pytest.mark.alone
 def test_times_are_the_graphs_and_go_on_with_the_frames(private_graph: PrivateGraph) -> None:
     def attempt() -> list[Chunk]:
         with open_audio_capture(
@@ -352,6 +358,7 @@ def test_a_chunk_is_float32_contiguous_and_the_callers_own(private_graph: Privat
     assert (chunk.pcm == 1).all()
 
 
+@pytest.mark.alone
 def test_a_chunk_keeps_no_memory_much_larger_than_its_frames(private_graph: PrivateGraph) -> None:
     with open_audio_capture(remote=private_graph.remote) as capture:
         wait_for_frames(capture, SAMPLE_RATE // 2)  # after so many, room is made for many
@@ -377,6 +384,7 @@ def test_an_empty_chunk_means_quiet_and_is_falsy(private_graph: PrivateGraph) ->
         assert capture.stats.state == "idle"
 
 
+@pytest.mark.alone
 def test_read_returns_exactly_what_an_encoder_needs(
     private_graph: PrivateGraph, applications: Applications
 ) -> None:
@@ -397,6 +405,7 @@ def test_read_returns_exactly_what_an_encoder_needs(
     assert np.count_nonzero(steps != 1) < 5  # cycles the machine missed; blocks would be 50
 
 
+@pytest.mark.alone
 def test_a_read_that_waits_for_the_rest_of_its_frames_sleeps(
     private_graph: PrivateGraph,
 ) -> None:
@@ -409,6 +418,7 @@ def test_a_read_that_waits_for_the_rest_of_its_frames_sleeps(
         assert time.thread_time() - begin < 0.1
 
 
+@pytest.mark.alone
 def test_a_read_longer_than_the_ring_is_whole(private_graph: PrivateGraph) -> None:
     with open_audio_capture(remote=private_graph.remote) as capture:
         assert len(capture.read(150_000, timeout=20)) == 150_000
@@ -447,6 +457,7 @@ def is_readable(capture: stagebox.AudioCapturer, timeout: float = 0) -> bool:
     return bool(select.select([capture], [], [], timeout)[0])
 
 
+@pytest.mark.alone
 def test_fileno_polls_readable_exactly_while_data_waits(private_graph: PrivateGraph) -> None:
     with open_audio_capture(quantum_frames=2048, remote=private_graph.remote) as capture:
         for _ in range(20):
@@ -463,6 +474,7 @@ def test_fileno_polls_readable_exactly_while_data_waits(private_graph: PrivateGr
             pytest.fail("still readable after everything was read")
 
 
+@pytest.mark.alone
 def test_fileno_wakes_after_a_read_that_waited_for_many_frames(
     private_graph: PrivateGraph,
 ) -> None:
@@ -472,6 +484,7 @@ def test_fileno_wakes_after_a_read_that_waited_for_many_frames(
             assert is_readable(capture, 5)
 
 
+@pytest.mark.alone
 def test_fileno_is_as_it_was_after_a_read_that_timed_out(private_graph: PrivateGraph) -> None:
     private_graph.remove(private_graph.sink)
     with open_audio_capture(remote=private_graph.remote) as capture:
@@ -482,6 +495,7 @@ def test_fileno_is_as_it_was_after_a_read_that_timed_out(private_graph: PrivateG
         assert capture.stats.waiting < 50_000
 
 
+@pytest.mark.alone
 def test_a_chunk_is_empty_only_at_its_timeout_though_others_read_too(
     private_graph: PrivateGraph,
 ) -> None:
@@ -507,6 +521,7 @@ def test_iterating_yields_audio_until_the_capture_is_closed(private_graph: Priva
     assert seen == 10
 
 
+@pytest.mark.alone
 def test_async_iteration_leaves_the_event_loop_free(private_graph: PrivateGraph) -> None:
     async def listen() -> tuple[int, int]:
         ticks = 0
@@ -564,6 +579,7 @@ def test_async_iteration_can_be_cancelled(private_graph: PrivateGraph) -> None:
 # --- interruption --------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_close_from_another_thread_wakes_a_waiting_reader(private_graph: PrivateGraph) -> None:
     private_graph.remove(private_graph.sink)
     # at many moments, also the ends of the slices that a wait is cut into
@@ -603,6 +619,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("call", ["next_chunk(30)", "read(100000, 30)"])
+@pytest.mark.alone
 def test_ctrl_c_is_answered_within_100_ms_while_waiting(
     private_graph: PrivateGraph, call: str
 ) -> None:

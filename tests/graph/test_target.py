@@ -117,7 +117,7 @@ def test_a_sink_that_comes_and_goes_is_heard_and_no_other_and_costs_nothing(
     listener = Listener(capture)
     before: Footprint | None = None
     returns_s: list[float] = []
-    for _ in range(rounds(20, 100)):
+    for _ in range(rounds(10, 100)):
         player = applications.play_level(TARGET, OURS)
         wait_until_heard(listener, OURS)
         assert set(np.unique(listener.pcm())) <= {0, OURS}
