@@ -226,6 +226,10 @@ def joined(chunks: list[Chunk]) -> NDArray[np.float32]:
     return np.concatenate([chunk.pcm for chunk in chunks])
 
 
+def threads_of_routers() -> int:
+    return sum(thread.name == "stagebox-router" for thread in threading.enumerate())
+
+
 class Listener:
     """Reads a capture in a thread of its own, as a host would."""
 

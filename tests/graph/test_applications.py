@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from stagebox import open_audio_capture
 from stagebox.graph import Graph
 from tests.conftest import wait_until
 from tests.footprint import Footprint
-from tests.graph.conftest import STEADY_FRAMES, WINDOW, amplitudes, tone
+from tests.graph.conftest import STEADY_FRAMES, WINDOW, amplitudes, threads_of_routers, tone
 
 if TYPE_CHECKING:
     import subprocess
@@ -167,10 +166,6 @@ def test_an_end_leaves_no_link_and_no_thread(private_graph: PrivateGraph, play: 
     with Graph(remote=private_graph.remote) as graph:
         (application,) = graph.applications()
         assert application.plays_into == (private_graph.sink,)
-
-
-def threads_of_routers() -> int:
-    return sum(thread.name == "stagebox-router" for thread in threading.enumerate())
 
 
 def test_a_capture_that_is_forgotten_takes_its_router_with_it(private_graph: PrivateGraph) -> None:

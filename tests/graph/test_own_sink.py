@@ -39,6 +39,7 @@ from tests.graph.conftest import (
     loudest_hz,
     ramp,
     speak,
+    threads_of_routers,
     tone,
     wait_for_recorder,
 )
@@ -209,7 +210,7 @@ def test_its_end_gives_back_what_the_user_chose(private_graph: PrivateGraph, hea
     chosen = configured(private_graph)
     with own(private_graph):
         assert default(private_graph) == OWN_SINK
-    assert default(private_graph) == headset
+    wait_for_default(private_graph, headset)
     assert configured(private_graph) == chosen
     assert claims.holders(private_graph.remote) == ()
 
@@ -236,7 +237,7 @@ def test_the_newest_has_it_and_the_last_gives_it_back(
     names.pop(first_to_end)
     assert default(private_graph) == names[0]
     captures[0].close()
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
 
 
 @pytest.mark.usefixtures("headset")
@@ -249,7 +250,7 @@ def test_two_processes_may_claim_it_and_end_in_either_order(
         end(left.pop(first_to_end))
         assert default(private_graph) in {OWN_SINK, f"{OWN_SINK}-2"}
         end(left[0])
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
     assert claims.holders(private_graph.remote) == ()
 
 
@@ -258,7 +259,7 @@ def test_what_the_user_chooses_meanwhile_is_theirs(private_graph: PrivateGraph) 
     with own(private_graph):
         private_graph.configure_default("sink", CHOSEN)
         wait_for_default(private_graph, CHOSEN)
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
     assert CHOSEN in configured(private_graph)
 
 
@@ -267,13 +268,13 @@ def test_one_that_is_forgotten_gives_it_back(private_graph: PrivateGraph) -> Non
     capture = own(private_graph)
     assert default(private_graph) == OWN_SINK
     del capture
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
 
 
 @pytest.mark.usefixtures("headset")
 def test_a_program_that_ends_without_a_close_gives_it_back(private_graph: PrivateGraph) -> None:
     subprocess.run([sys.executable, "-c", FORGETFUL, private_graph.remote], check=True)
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
     assert claims.holders(private_graph.remote) == ()
 
 
@@ -282,7 +283,7 @@ def test_a_forked_child_gives_back_nothing(private_graph: PrivateGraph) -> None:
     command = [sys.executable, "-c", FORKING, private_graph.remote]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == OWN_SINK
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
 
 
 def test_without_a_session_manager_there_is_an_error_and_nothing_is_left(
@@ -302,18 +303,24 @@ def test_a_ledger_that_cannot_be_written_is_an_error_and_nothing_is_claimed(
     own_state.touch()  # a file where its directory should be
     with pytest.raises(OSError, match="state"):
         own(private_graph)
-    assert default(private_graph) == private_graph.sink
+    wait_for_default(private_graph, private_graph.sink)
 
 
 @pytest.mark.usefixtures("headset")
 def test_twenty_leave_nothing(private_graph: PrivateGraph) -> None:
+    def hear() -> None:
+        with own(private_graph, keep_local=True) as capture:
+            assert capture.next_chunk()
+
     for _ in range(3):
-        own(private_graph, keep_local=True).close()
+        hear()
+    wait_until("the routers' end", lambda: threads_of_routers() == 0)
     before = Footprint.now()
     for _ in range(20):
-        own(private_graph, keep_local=True).close()
+        hear()
+    wait_until("the routers' end", lambda: threads_of_routers() == 0)
     before.assert_grown_by_at_most(MEBIBYTE_KIB)
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
 
 
 @pytest.mark.usefixtures("headset")
@@ -322,7 +329,7 @@ def test_two_that_close_at_once_give_it_back(private_graph: PrivateGraph) -> Non
         captures = [own(private_graph), own(private_graph)]
         with ThreadPoolExecutor() as threads:
             list(threads.map(lambda capture: capture.close(), captures))
-        assert default(private_graph) == CHOSEN
+        wait_for_default(private_graph, CHOSEN)
         assert claims.holders(private_graph.remote) == ()
 
 
@@ -336,8 +343,8 @@ def test_a_choice_that_the_user_makes_ends_the_claims_before_it(
         with own(private_graph, keep_local=True), heard_at(private_graph, CHOSEN) as desk:
             applications.play(tone(1000, 60), target=AUTO)
             wait_until("sound", lambda: plays(desk))
-        assert default(private_graph) == CHOSEN
-    assert default(private_graph) == CHOSEN
+        wait_for_default(private_graph, CHOSEN)
+    wait_for_default(private_graph, CHOSEN)
 
 
 @pytest.mark.usefixtures("headset")
@@ -351,7 +358,7 @@ def test_one_that_dies_and_is_closed_late_takes_nothing_from_its_successor(
     with own(private_graph):
         dead.close()
         assert default(private_graph) == OWN_SINK
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
 
 
 @pytest.mark.usefixtures("headset")
@@ -369,7 +376,7 @@ def test_an_interrupted_open_gives_it_back(
         patch.setattr(claims._Defaults, "await_default", interrupt)
         with pytest.raises(KeyboardInterrupt):
             own(private_graph)
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
     assert claims.holders(private_graph.remote) == ()
     wait_until("its node's end", lambda: OWN_SINK not in private_graph.node_names())
 
@@ -389,7 +396,7 @@ def test_an_interrupted_close_is_made_good_by_the_next(
     wait_until("its node's end", lambda: OWN_SINK not in private_graph.node_names())
     assert OWN_SINK in configured(private_graph)
     capture.close()
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
 
 
 @pytest.mark.usefixtures("headset")
@@ -400,7 +407,7 @@ def test_a_close_by_a_signals_handler_amid_another_is_done_after_it(
         with claims.at_desk(private_graph.remote):
             capture.close()
             assert OWN_SINK in configured(private_graph)
-        assert default(private_graph) == CHOSEN
+        wait_for_default(private_graph, CHOSEN)
 
 
 def test_one_that_somebody_destroys_comes_again(private_graph: PrivateGraph) -> None:
@@ -426,7 +433,7 @@ def test_the_next_start_after_a_kill_gives_it_back(private_graph: PrivateGraph) 
     wait_until("its node's end", lambda: OWN_SINK not in private_graph.node_names())
     assert OWN_SINK in configured(private_graph)
     with open_virtual_mic(default="session", remote=private_graph.remote):
-        assert default(private_graph) == CHOSEN
+        wait_for_default(private_graph, CHOSEN)
         assert OWN_SINK not in configured(private_graph)
     assert claims.holders(private_graph.remote) == ()
 
@@ -440,7 +447,7 @@ def test_what_a_kill_left_can_be_seen_and_restored(private_graph: PrivateGraph) 
     assert claims.holders(private_graph.remote) == (Holder("sink", OWN_SINK, here=False),)
     assert claims.restore(private_graph.remote) == (Restored("sink", CHOSEN),)
     assert claims.holders(private_graph.remote) == ()
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
 
 
 @pytest.mark.usefixtures("headset")
@@ -451,7 +458,7 @@ def test_a_kill_gives_it_to_the_claim_before(private_graph: PrivateGraph) -> Non
             kill(process)
         assert claims.restore(private_graph.remote) == (Restored("sink", OWN_SINK),)
         assert default(private_graph) == OWN_SINK
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
 
 
 @pytest.mark.usefixtures("headset")
@@ -473,7 +480,7 @@ def test_a_choice_made_after_a_kill_is_the_users(private_graph: PrivateGraph) ->
     private_graph.configure_default("sink", private_graph.sink)
     wait_for_default(private_graph, private_graph.sink)
     assert claims.restore(private_graph.remote) == ()
-    assert default(private_graph) == private_graph.sink
+    wait_for_default(private_graph, private_graph.sink)
     assert claims.holders(private_graph.remote) == ()
 
 
@@ -486,10 +493,10 @@ def test_a_daemon_that_dies_takes_the_sink_and_the_next_start_gives_it_back(
         private_graph.kill()
         wait_until("its death", lambda: capture.stats.state == "dead")
     private_graph.restart()
-    assert OWN_SINK in configured(private_graph)
+    wait_until("what it remembers", lambda: OWN_SINK in configured(private_graph))
     with own(private_graph):
         assert default(private_graph) == OWN_SINK
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
     assert CHOSEN in configured(private_graph)
 
 
@@ -556,7 +563,7 @@ def test_whatever_programs_do_the_users_last_choice_comes_back(
         for program in running:
             end(program)
     claims.restore(private_graph.remote)
-    assert default(private_graph) == chosen
+    wait_for_default(private_graph, chosen)
     assert claims.holders(private_graph.remote) == ()
     assert not any(name.startswith(OWN_SINK) for name in private_graph.node_names())
     figure(f"{killed} programs killed; the user's last choice is the default")
@@ -609,7 +616,7 @@ def test_kept_local_it_follows_the_device_that_was_the_default(
         wait_until("sound", lambda: plays(headset))
         speakers.drain()
         wait_until("silence", lambda: not plays(speakers))
-    assert default(private_graph) == CHOSEN
+    wait_for_default(private_graph, CHOSEN)
 
 
 def test_our_microphone_and_our_playthrough_are_outside_of_every_capture(
@@ -621,7 +628,9 @@ def test_our_microphone_and_our_playthrough_are_outside_of_every_capture(
         open_audio_capture(
             except_apps=["nobody"], quantum_frames=STEADY_FRAMES, remote=private_graph.remote
         ) as everybody,
-        open_virtual_mic(default="session", remote=private_graph.remote) as mic,
+        open_virtual_mic(
+            default="session", quantum_frames=STEADY_FRAMES, remote=private_graph.remote
+        ) as mic,
         applications.recording() as recorded,
     ):
         wait_for_recorder(mic)
@@ -632,7 +641,7 @@ def test_our_microphone_and_our_playthrough_are_outside_of_every_capture(
         for capture in (sink, everybody):
             found = [amplitudes(capture.read(WINDOW), (1000, 3000)) for _ in range(10)]
             assert max(each[3000] for each in found) < 1e-3
-            assert max(each[1000] for each in found) == pytest.approx(0.5, abs=0.01)  # once
+            assert 0.1 < max(each[1000] for each in found) < 0.51  # once, as loud as it is played
     assert loudest_hz(recorded[0]) == pytest.approx(3000, abs=5)
 
 
@@ -669,12 +678,16 @@ def default_source(graph: PrivateGraph) -> str | None:
     return None if source is None else source.name
 
 
+def wait_for_source(graph: PrivateGraph, name: str) -> None:
+    wait_until(f"{name} as default", lambda: default_source(graph) == name, 20)
+
+
 @pytest.fixture
 def line_in(private_graph: PrivateGraph) -> str:
     """A source that the user has chosen."""
     private_graph.add_source("line-in")
     private_graph.configure_default("source", "line-in")
-    wait_until("its choice", lambda: default_source(private_graph) == "line-in")
+    wait_for_source(private_graph, "line-in")
     return "line-in"
 
 
@@ -683,9 +696,9 @@ def test_a_microphone_can_be_the_default_source_whatever_the_user_chose(
 ) -> None:
     chosen = configured(private_graph)
     with open_virtual_mic(default="session", remote=private_graph.remote):
-        assert default_source(private_graph) == "stagebox-mic"
+        wait_for_source(private_graph, "stagebox-mic")
         assert private_graph.properties("stagebox-mic")["priority.session"] == 50
-    assert default_source(private_graph) == line_in
+    wait_for_source(private_graph, line_in)
     assert configured(private_graph) == chosen
 
 
@@ -695,11 +708,11 @@ def test_the_newest_microphone_has_it(private_graph: PrivateGraph) -> None:
         open_virtual_mic(name=name, default="session", remote=private_graph.remote)
         for name in ("first", "second")
     ]
-    assert default_source(private_graph) == "second"
+    wait_for_source(private_graph, "second")
     mics[1].close()
-    assert default_source(private_graph) == "first"
+    wait_for_source(private_graph, "first")
     mics[0].close()
-    assert default_source(private_graph) == "line-in"
+    wait_for_source(private_graph, "line-in")
 
 
 @pytest.mark.usefixtures("line_in")
@@ -709,9 +722,9 @@ def test_two_microphones_of_one_name_are_two(
 ) -> None:
     mics = [open_virtual_mic(default="session", remote=private_graph.remote) for _ in range(2)]
     mics.pop(first_to_end).close()
-    assert default_source(private_graph) == "stagebox-mic"
+    wait_for_source(private_graph, "stagebox-mic")
     mics[0].close()
-    assert default_source(private_graph) == "line-in"
+    wait_for_source(private_graph, "line-in")
 
 
 @pytest.mark.usefixtures("line_in")
@@ -723,6 +736,6 @@ def test_a_pumps_microphone_can_be_it_and_is_again_after_the_daemons_death(
         wait_until_remembered(private_graph, "stagebox-mic")
         private_graph.kill()
         private_graph.restart()
-        wait_until("its default", lambda: default_source(private_graph) == "stagebox-mic", 20)
-    wait_until("the choice", lambda: default_source(private_graph) == "line-in")
+        wait_for_source(private_graph, "stagebox-mic")
+    wait_for_source(private_graph, "line-in")
     assert "line-in" in configured(private_graph)
