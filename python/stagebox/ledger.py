@@ -17,7 +17,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from .errors import StageboxError
 from .graph_state import name_in
@@ -221,12 +221,12 @@ def _read(file: Path) -> dict[str, dict[str, Claims]]:
     except ValueError:
         found = None
     if _is_ours(found):
-        return found  # type: ignore[no-any-return]
+        return found
     _log.warning("%s is not as it was written: what it kept is lost", file)
     return {}
 
 
-def _is_ours(found: object) -> bool:
+def _is_ours(found: object) -> TypeGuard[dict[str, dict[str, Claims]]]:
     return isinstance(found, dict) and all(
         isinstance(kinds, dict) and all(map(_is_entry, kinds.values())) for kinds in found.values()
     )

@@ -17,6 +17,7 @@ import soundfile
 from stagebox import SAMPLE_RATE, AudioCapturer, Chunk, open_virtual_mic
 from stagebox.layout import POSITIONS
 from tests.conftest import wait_until
+from tests.footprint import Footprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +36,7 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
+MEBIBYTE_KIB = 1024
 RAMP_SCALE = 1 << 24
 """A float32 holds every integer up to here exactly."""
 
@@ -228,6 +230,18 @@ def joined(chunks: list[Chunk]) -> NDArray[np.float32]:
 
 def threads_of_routers() -> int:
     return sum(thread.name == "stagebox-router" for thread in threading.enumerate())
+
+
+def assert_leaves_nothing(use: Callable[[], None]) -> None:
+    """After some times to warm up, twenty leave no thread and no descriptor, and under 1 MiB."""
+    for _ in range(5):
+        use()
+    wait_until("the routers' end", lambda: threads_of_routers() == 0)
+    before = Footprint.now()
+    for _ in range(20):
+        use()
+    wait_until("the routers' end", lambda: threads_of_routers() == 0)
+    before.assert_grown_by_at_most(MEBIBYTE_KIB)
 
 
 class Listener:

@@ -10,8 +10,14 @@ import pytest
 from stagebox import open_audio_capture
 from stagebox.graph import Graph
 from tests.conftest import wait_until
-from tests.footprint import Footprint
-from tests.graph.conftest import STEADY_FRAMES, WINDOW, amplitudes, threads_of_routers, tone
+from tests.graph.conftest import (
+    STEADY_FRAMES,
+    WINDOW,
+    amplitudes,
+    assert_leaves_nothing,
+    threads_of_routers,
+    tone,
+)
 
 if TYPE_CHECKING:
     import subprocess
@@ -23,7 +29,6 @@ if TYPE_CHECKING:
 
     Play = Callable[..., subprocess.Popen[bytes]]
 
-MEBIBYTE_KIB = 1024
 MUSIC_HZ, GAME_HZ, CALL_HZ = 440, 1000, 3000
 TONES = (MUSIC_HZ, GAME_HZ, CALL_HZ)
 
@@ -182,14 +187,7 @@ def test_twenty_captures_leave_nothing(private_graph: PrivateGraph, play: Play) 
         with capture_of(private_graph, apps=["music"]) as capture:
             assert capture.next_chunk()
 
-    for _ in range(5):
-        hear()
-    wait_until("the routers' end", lambda: threads_of_routers() == 0)
-    before = Footprint.now()
-    for _ in range(20):
-        hear()
-    wait_until("the routers' end", lambda: threads_of_routers() == 0)
-    before.assert_grown_by_at_most(MEBIBYTE_KIB)
+    assert_leaves_nothing(hear)
 
 
 def test_applications_come_and_go(private_graph: PrivateGraph, play: Play) -> None:

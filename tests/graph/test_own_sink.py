@@ -28,18 +28,17 @@ from stagebox.claims import Holder, Restored
 from stagebox.graph import Graph
 from stagebox.ledger import OWN_SINK
 from tests.conftest import wait_until
-from tests.footprint import Footprint
 from tests.graph.conftest import (
     STEADY_FRAMES,
     WINDOW,
     Listener,
     amplitudes,
+    assert_leaves_nothing,
     followed_by_silence,
     heard,
     loudest_hz,
     ramp,
     speak,
-    threads_of_routers,
     tone,
     wait_for_recorder,
 )
@@ -57,7 +56,6 @@ if TYPE_CHECKING:
 AUTO = "auto"
 """pw-play's target for the default."""
 CHOSEN = "headset"
-MEBIBYTE_KIB = 1024
 
 HOLDER = """
 import sys
@@ -312,14 +310,7 @@ def test_twenty_leave_nothing(private_graph: PrivateGraph) -> None:
         with own(private_graph, keep_local=True) as capture:
             assert capture.next_chunk()
 
-    for _ in range(3):
-        hear()
-    wait_until("the routers' end", lambda: threads_of_routers() == 0)
-    before = Footprint.now()
-    for _ in range(20):
-        hear()
-    wait_until("the routers' end", lambda: threads_of_routers() == 0)
-    before.assert_grown_by_at_most(MEBIBYTE_KIB)
+    assert_leaves_nothing(hear)
     wait_for_default(private_graph, CHOSEN)
 
 

@@ -166,7 +166,7 @@ def test_a_count_that_nobody_asks_looks_at_no_sample() -> None:
             return 100
 
     count = FrameCount()
-    count.note(Unseen())  # type: ignore[arg-type]
+    count.note(Unseen())  # type: ignore[arg-type]  # no array: whoever looks fails
     count.ask()
     count.note(ramp(1, 10))
     assert count.marks[0].frames == 110
